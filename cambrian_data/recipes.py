@@ -142,7 +142,7 @@ class _Loader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -164,7 +164,7 @@ def _assign(data: dict[str, Any], setting: str) -> None:
     if not equals or not all(keys):
         raise RecipeError(f"--set {setting!r}: write it as section.field=value")
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise RecipeError(f"--set {setting!r}: {text!r} is not a YAML value") from None
     at = data

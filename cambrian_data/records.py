@@ -26,6 +26,10 @@ class UserError(ValueError):
     """A mistake that its user can mend; the message says what is wrong, the value, what to do."""
 
 
+class RunFailed(RuntimeError):
+    """A run that cannot end well, through no mistake in how it was started."""
+
+
 class Progress(Protocol):
     """Called by stages while they work; drawn by the command line, ignored by default."""
 
@@ -59,7 +63,9 @@ def picture_key(image: Mapping[str, Any]) -> str:
     return image.get("sha256") or f"path:{image['path']}"
 
 
-def sample_id(conversations: Sequence[Mapping[str, str]], images: Sequence[Mapping[str, Any]]) -> str:
+def sample_id(
+    conversations: Sequence[Mapping[str, str]], images: Sequence[Mapping[str, Any]]
+) -> str:
     """Return the id of a sample: the hash of its turns and its pictures, in order.
 
     The system prompt is left out: curation adds it later, and the sample stays the same one.
@@ -332,7 +338,10 @@ DROP_REASONS: dict[str, frozenset[str]] = {
             "image_unreadable",
             "image_outside_folder",
             "image_token_mismatch",
+            "bad_image",
+            "too_large",
             "video",
+            "audio",
             "preference",
             "tool_call",
         }

@@ -85,8 +85,10 @@ def encode_shard(samples: Iterable[ShardSample]) -> tuple[bytes, dict[str, Any]]
         for sample in samples:
             files = [image["file"] for image in sample.record["images"]]
             if len(files) != len(sample.pictures):
-                raise ShardError(f"sample {sample.key}: {len(files)} names for its pictures, "
-                                 f"{len(sample.pictures)} pictures")
+                raise ShardError(
+                    f"sample {sample.key}: {len(files)} names for its pictures, "
+                    f"{len(sample.pictures)} pictures"
+                )
             _add(tar, f"{sample.key}.json", canonical_json(sample.record))
             for name, data in zip(files, sample.pictures, strict=True):
                 _add(tar, f"{sample.key}.{name}", data)
@@ -115,8 +117,10 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def make_index(name: str, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of `index.json` for shards in order."""
-    totals = {key: sum(entry[key] for entry in entries)
-              for key in ("samples", "pictures", "text_only", "bytes")}
+    totals = {
+        key: sum(entry[key] for entry in entries)
+        for key in ("samples", "pictures", "text_only", "bytes")
+    }
     return {"version": 1, "name": name, **totals, "shards": list(entries)}
 
 
@@ -128,8 +132,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / INDEX_NAME
     if not path.is_file():
-        raise ShardError(f"{folder} holds no shards: there is no {INDEX_NAME} in it; "
-                         "make them with `cambrian data curate`")
+        raise ShardError(
+            f"{folder} holds no shards: there is no {INDEX_NAME} in it; "
+            "make them with `cambrian data curate`"
+        )
     try:
         return orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
@@ -194,8 +200,11 @@ def verify_shards(folder: Path) -> Verification:
         pictures += found[1]
         problems.extend(found[2])
     listed = {entry["file"] for entry in index["shards"]}
-    problems += [f"{path.name} is not in the index"
-                 for path in sorted(Path(folder).glob("*.tar")) if path.name not in listed]
+    problems += [
+        f"{path.name} is not in the index"
+        for path in sorted(Path(folder).glob("*.tar"))
+        if path.name not in listed
+    ]
     return Verification(len(index["shards"]), samples, pictures, problems)
 
 
@@ -203,16 +212,24 @@ def _verify_shard(path: Path, entry: dict[str, Any]) -> tuple[int, int, list[str
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != entry["sha256"]:
-        return 0, 0, [f"{path.name}: its sha256 is {digest[:12]}..., "
-                      f"the index says {entry['sha256'][:12]}..."]
+        return (
+            0,
+            0,
+            [
+                f"{path.name}: its sha256 is {digest[:12]}..., "
+                f"the index says {entry['sha256'][:12]}..."
+            ],
+        )
     problems, samples, pictures = [], 0, 0
     for sample in read_shard(path):
         samples += 1
         pictures += len(sample.pictures)
         images = sample.record["images"]
         if len(images) != len(sample.pictures):
-            problems.append(f"{path.name}: {sample.key} names {len(images)} pictures, "
-                            f"holds {len(sample.pictures)}")
+            problems.append(
+                f"{path.name}: {sample.key} names {len(images)} pictures, "
+                f"holds {len(sample.pictures)}"
+            )
         for image, data in zip(images, sample.pictures, strict=False):
             if image["sha256"] != bytes_id(data):
                 problems.append(f"{path.name}: {sample.key}.{image['file']} is another picture")

@@ -1,0 +1,180 @@
+"""Commands that run flows: set Prefect up, start, show the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cambrian_cli import output
+from cambrian_data.records import UserError
+from cambrian_data.workspace import Workspace
+
+LLMS = ("auto", "extractive")
+
+
+def open_workspace(path: Path) -> Workspace:
+    """Make or open the workspace and set Prefect up for it; call before importing a flow."""
+    from flows.settings import prepare
+
+    workspace = Workspace.create(path)
+    prepare(workspace.root)
+    return workspace
+
+
+def start_engine(path: Path, *, dry_run: bool, llm: str, **arguments: Any) -> None:
+    """Run the engine and print the funnel."""
+    if llm not in LLMS:
+        raise UserError(f"--llm {llm!r}: writing questions with a model is not there yet in this "
+                        f"version (known: {', '.join(LLMS)})")
+    workspace = open_workspace(path)
+    from flows.engine import plan_engine, run_engine
+
+    if dry_run:
+        show_engine_plan(plan_engine(**{key: arguments[key] for key in
+                                        ("topic", "recipe", "settings", "search", "offline",
+                                         "limit")}))
+        return
+    with output.Show() as progress:
+        result = run_engine(workspace, progress=progress, **arguments)
+    if output.wants_json:
+        output.emit_json(result)
+        return
+    show_funnel(result)
+    output.out.print(f"\nin the pool as [bold]{result['dataset']}[/]; next: "
+                     "[bold]cambrian data curate --recipe tiny[/]")
+
+
+def show_engine_plan(plan: Mapping[str, Any]) -> None:
+    """Print what an engine run would do."""
+    if output.wants_json:
+        output.emit_json(plan)
+        return
+    output.out.print("a run would do this:")
+    output.fields({key: value for key, value in plan.items() if key != "urls"})
+
+
+def show_funnel(result: Mapping[str, Any]) -> None:
+    """Print what came out of each stage of the engine, and drops by reason."""
+    output.table("", ["stage", "rows"], result["funnel"].items())
+    show_drops(result["drops"])
+
+
+def show_drops(drops: Mapping[str, Mapping[str, int]]) -> None:
+    """Print drops by stage and reason."""
+    rows = [(stage, reason, count) for stage, reasons in drops.items()
+            for reason, count in reasons.items()]
+    if rows:
+        output.out.print()
+        output.table("", ["dropped in", "reason", "rows"], rows)
+
+
+def start_curate(path: Path, *, dry_run: bool, **arguments: Any) -> None:
+    """Make a mixture and its shards and print the plan."""
+    workspace = open_workspace(path)
+    from flows.curate import plan_curate, run_curate
+
+    with output.Show() as progress:
+        if dry_run:
+            result = plan_curate(
+                workspace, recipe=arguments["recipe"], settings=arguments["settings"]
+            )
+        else:
+            result = run_curate(workspace, progress=progress, **arguments)
+    if output.wants_json:
+        output.emit_json(result)
+        return
+    show_mixture(result)
+
+
+def show_mixture(result: Mapping[str, Any]) -> None:
+    """Print the rows through curation, the plan, and the shards."""
+    output.table(
+        "",
+        ["stage", "in", "out", "dropped"],
+        [(s["stage"], s["in"], s["out"],
+          ", ".join(f"{reason} {count:,}" for reason, count in s["drops"].items()))
+         for s in result["flow"]],
+    )
+    plan = result["plan"]
+    output.out.print()
+    output.table(
+        "",
+        ["category", "have", "take", "ratio wanted", "ratio got"],
+        [(c["category"], c["have"], c["take"], f"{c['wanted']:.1%}", f"{c['got']:.1%}")
+         for c in plan["categories"]],
+    )
+    if shards := result.get("shards"):
+        output.out.print(
+            f"\n{shards['samples']:,} samples with {shards['pictures']:,} pictures in "
+            f"{shards['shards']} shard(s), {shards['bytes']:,} bytes, verified: "
+            f"[bold]{shards['folder']}[/]"
+        )
+
+
+def start_train(path: Path, *, dry_run: bool, **arguments: Any) -> None:
+    """Train a stage and print what it reached."""
+    workspace = open_workspace(path)
+    from flows.train import plan_train, run_train
+
+    with output.Show() as progress:
+        if dry_run:
+            result = plan_train(workspace, **arguments)
+        else:
+            result = run_train(workspace, progress=progress, **arguments)
+    if output.wants_json:
+        output.emit_json(result)
+        return
+    output.fields(result)
+
+
+def start_demo(path: Path, *, topic: str) -> None:
+    """Run everything on the embedded corpus and print where things are."""
+    workspace = open_workspace(path)
+    from flows.demo import run_demo
+
+    with output.Show() as progress:
+        result = run_demo(workspace, topic=topic, progress=progress)
+    if output.wants_json:
+        output.emit_json(result)
+        return
+    show_demo(workspace, result)
+
+
+def show_demo(workspace: Workspace, result: Mapping[str, Any]) -> None:
+    """Print the demo's numbers, where things are, and what to try next."""
+    heading = "\n[bold cyan]{}[/]"
+    output.out.print(heading.format("engine: from the topic to questions and answers"))
+    show_funnel(result["engine"])
+    output.out.print(heading.format("ingest: published instruction data, every row checked"))
+    show_ingest(result["ingest"])
+    output.out.print(heading.format("curate: from the pool to a balanced mixture"))
+    show_mixture(result["curate"])
+    output.out.print(heading.format("train: first the connector, then the language model too"))
+    output.table(
+        "",
+        ["stage", "steps", "loss, first tenth", "loss, last tenth"],
+        [(t["stage"], t["steps"], t["first_tenth_loss"], t["last_tenth_loss"])
+         for t in result["train"]],
+    )
+    last = result["train"][-1]
+    output.out.print(
+        f"loss on its samples with their own pictures {last['own_pictures_loss']:.3f}, with "
+        f"pictures shuffled among them {last['shuffled_pictures_loss']:.3f}"
+    )
+    output.out.print(heading.format("generate: a question about a picture"))
+    output.fields(result["answer"])
+    output.out.print(heading.format("where things are"))
+    output.fields(result["where"])
+    output.out.print(heading.format("three queries to try"))
+    for query in result["queries"]:
+        output.out.print(f'  cambrian data sql -w {workspace.root} "{query}"', highlight=False)
+    output.out.print(f"\ndone in {result['seconds']:.0f} s")
+
+
+def show_ingest(result: Mapping[str, Any]) -> None:
+    """Print what ingest kept, mended and dropped."""
+    output.fields({key: result[key] for key in ("dataset", "rows", "samples", "pictures")})
+    if result["mended"]:
+        output.fields({"mended": ", ".join(f"{k} {v:,}" for k, v in result["mended"].items())})
+    show_drops({"ingest": result["drops"]})

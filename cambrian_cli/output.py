@@ -1,0 +1,149 @@
+"""What a user sees: results and tables on stdout, progress and errors on stderr.
+
+With `--json` stdout holds one JSON value and nothing else, errors included.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+LINE_EVERY_S = 5.0
+"""Seconds between two lines of progress where there is no terminal to draw on."""
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+wants_json = False
+"""Set by the `--json` option; the error border needs it where no command can pass it on."""
+
+
+def set_json(value: bool) -> bool:
+    """Remember that the user asked for JSON."""
+    global wants_json
+    wants_json = wants_json or value
+    return value
+
+
+def set_up_logging() -> None:
+    """Show warnings of the libraries on stderr, one line each."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.captureWarnings(capture=True)
+
+
+def emit_json(value: Any) -> None:
+    """Write one JSON value to stdout."""
+    import orjson
+
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    sys.stdout.write(orjson.dumps(value, default=str, option=options).decode() + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table; numbers stand on the right."""
+    body = [list(row) for row in rows]
+    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for number, name in enumerate(columns):
+        is_number = all(isinstance(row[number], int | float) for row in body) and bool(body)
+        drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in body:
+        drawn.add_row(*(plain(cell) for cell in row))
+    out.print(drawn)
+
+
+def plain(cell: Any) -> str:
+    """Return a cell's text: thousands separated, floats short, nothing for None."""
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return f"{cell:,.4g}"
+    return str(cell).replace("[", r"\[")
+
+
+def fields(values: Mapping[str, Any]) -> None:
+    """Print names and values, one a line."""
+    width = max((len(name) for name in values), default=0)
+    for name, value in values.items():
+        out.print(f"  [bold]{name:<{width}}[/]  {plain(value)}")
+
+
+class Interrupted(Exception):
+    """The user stopped the work with Ctrl-C, or the system with SIGTERM."""
+
+
+class Show:
+    """Draws progress: a bar a stage on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line: dict[str, float] = {}
+        self._quiet = quiet
+        if err.is_terminal and not quiet:
+            self._bars = Progress(
+                TextColumn("{task.description:<12}"),
+                BarColumn(bar_width=32),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                console=err,
+            )
+
+    def __enter__(self) -> Show:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._bars:
+            self._bars.stop()
+        if kind is KeyboardInterrupt:  # typer would end the program with a bare "Aborted!"
+            raise Interrupted
+
+    def __call__(self, stage: str, done: int, total: int | None, **numbers: float) -> None:
+        text = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        if self._bars:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, total=total, numbers=text)
+            self._bars.update(self._tasks[stage], completed=done, total=total, numbers=text)
+        elif not self._quiet:
+            self._line(stage, done, total, text)
+
+    def _line(self, stage: str, done: int, total: int | None, text: str) -> None:
+        now, last = time.monotonic(), self._last_line.get(stage, -LINE_EVERY_S)
+        if now - last >= LINE_EVERY_S or done == total:
+            self._last_line[stage] = now
+            err.print(f"{stage} {done}{'' if total is None else f'/{total}'} {text}".rstrip())
+
+    def note(self, sentence: str) -> None:
+        """Tell the user something while work goes on."""
+        err.print(sentence)
+
+
+def fail(message: str, code: int) -> int:
+    """Print an error where the user looks for it; return the exit code."""
+    if wants_json:
+        emit_json({"error": message, "exit_code": code})
+    err.print(f"[bold red]error:[/] {plain(message)}")
+    return code
+
+
+def fail_unexpected(error: BaseException) -> int:
+    """Print an error that no one foresaw, with its traceback, and say that it is a bug."""
+    traceback.print_exception(error, file=sys.stderr)
+    return fail(
+        f"unexpected {type(error).__name__}: {error} (a bug: please report it with the "
+        "lines above)",
+        EXIT_FAILED,
+    )

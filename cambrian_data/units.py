@@ -1,0 +1,193 @@
+"""Units of work and their manifests: what makes a run resumable.
+
+A stage cuts its work into units (a chunk of topics, of pages, of figures, a part of rows). Each
+unit has a key, the hash of its input, the stage's config and the stage's version, and leaves
+
+    FOLDER/TABLE/part-STAGE-KEY.parquet       its rows, one file a table (none where it has none)
+    FOLDER/manifests/STAGE/KEY.json           written last: its files with sizes and hashes, counts
+
+A unit is done when its manifest is there and every file in it is intact. Everything else is made
+again, to the same bytes, under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cambrian_data.records import TABLES, content_id, table_of
+from cambrian_data.workspace import Workspace, file_entry, is_intact
+
+Rows = pa.Table | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A finished unit: its key, the tables that it has rows in, the numbers that it reported."""
+
+    key: str
+    tables: tuple[str, ...] = ()
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+class Units:
+    """The units of one stage in one folder."""
+
+    def __init__(
+        self, workspace: Workspace, folder: Path, stage: str, *, version: str, config: Any
+    ) -> None:
+        """Name the stage.
+
+        Args:
+            workspace: for writing, and for the pictures that units share.
+            folder: where parts and manifests go, such as `engine/<run>`.
+            stage: the stage's name, part of the file names.
+            version: raised when the stage's code changes what it writes.
+            config: what the output depends on beside the input, as JSON data.
+        """
+        self.workspace, self.folder, self.stage = workspace, folder, stage
+        self._salt = content_id(stage, version, config)
+        self._manifests = folder / "manifests" / stage
+
+    def key(self, *inputs: Any) -> str:
+        """Return the key of the unit with these inputs (JSON data, best: ids)."""
+        return content_id(self._salt, *inputs)[:24]
+
+    def load(self, key: str) -> Unit | None:
+        """Return a unit that is done and intact, else None."""
+        try:
+            manifest = orjson.loads((self._manifests / f"{key}.json").read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return None
+        own = ((self.folder, entry) for entry in manifest["files"])
+        shared = ((self.workspace.root, entry) for entry in manifest["shared"])
+        if not all(is_intact(base / entry["path"], entry) for base, entry in (*own, *shared)):
+            return None
+        return Unit(key, tuple(manifest["tables"]), manifest["numbers"])
+
+    def commit(
+        self,
+        key: str,
+        tables: Mapping[str, Rows],
+        *,
+        files: Mapping[str, bytes] | None = None,
+        numbers: Mapping[str, Any] | None = None,
+        pictures: Iterable[Path] = (),
+    ) -> Unit:
+        """Write a unit's tables and files and then its manifest.
+
+        Args:
+            key: from `key`.
+            tables: rows by table name; those of `images` go to the workspace's own table.
+            files: content of other files by their name in the folder, such as a shard.
+            numbers: counts to be summed up over the run.
+            pictures: stored pictures that the rows name; the unit is made again if one is lost.
+        """
+        names, own, shared = [], [], []
+        for name, rows in tables.items():
+            table = rows if isinstance(rows, pa.Table) else table_of(name, rows)
+            if not len(table):
+                continue
+            path = self._part(name, key)
+            self.workspace.write_table(path, table.cast(TABLES[name]))
+            names.append(name)
+            if name == "images":
+                shared.append(file_entry(path, self.workspace.relative(path)))
+            else:
+                own.append(file_entry(path, path.relative_to(self.folder).as_posix()))
+        for name, data in (files or {}).items():
+            self.workspace.write_bytes(self.folder / name, data)
+            own.append(file_entry(self.folder / name, name))
+        shared += [
+            file_entry(path, self.workspace.relative(path)) for path in sorted(set(pictures))
+        ]
+        manifest = {
+            "stage": self.stage,
+            "key": key,
+            "tables": names,
+            "files": own,
+            "shared": shared,
+            "numbers": dict(numbers or {}),
+        }
+        self.workspace.write_json(self._manifests / f"{key}.json", manifest)
+        return Unit(key, tuple(names), dict(numbers or {}))
+
+    def _part(self, table: str, key: str) -> Path:
+        folder = self.workspace.images if table == "images" else self.folder / table
+        return folder / f"part-{self.stage}-{key}.parquet"
+
+    def read(self, table: str, units: Iterable[Unit]) -> pa.Table:
+        """Return the rows of finished units, in the order of the units."""
+        parts = [
+            pq.read_table(self._part(table, unit.key), schema=TABLES[table])
+            for unit in units
+            if table in unit.tables
+        ]
+        return pa.concat_tables([TABLES[table].empty_table(), *parts])
+
+    def keep_only(self, keys: Iterable[str]) -> None:
+        """Remove the units of this stage that are not among `keys`: their input is gone.
+
+        Parts of the shared table `images` stay, since the pictures do.
+        """
+        keep = set(keys)
+        if not self._manifests.is_dir():
+            return
+        for path in sorted(self._manifests.glob("*.json")):
+            if path.stem not in keep:
+                path.unlink()
+                for part in self.folder.glob(f"*/part-{self.stage}-{path.stem}.parquet"):
+                    part.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """What a stage's work on one chunk gives: rows by table, files, numbers, stored pictures."""
+
+    tables: Mapping[str, Rows]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage as the flows see it: chunks of rows go in, finished units come out.
+
+    `work` is a plain function of a chunk (a list of JSON-able rows); the key of its unit is the
+    hash of that chunk, so the chunk must hold all that the work depends on.
+    """
+
+    units: Units
+    work: Callable[[Sequence[Any]], StageOutput]
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.units.stage
+
+    def finished(self, chunk: Sequence[Any]) -> Unit | None:
+        """Return the chunk's unit if it is done and intact."""
+        return self.units.load(self.units.key(list(chunk)))
+
+    def run(self, chunk: Sequence[Any]) -> Unit:
+        """Do the work on a chunk and commit its unit."""
+        output = self.work(chunk)
+        return self.units.commit(
+            self.units.key(list(chunk)),
+            output.tables,
+            files=output.files,
+            numbers=output.numbers,
+            pictures=output.pictures,
+        )
+
+
+def chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """Cut a sequence into pieces of at most `size`, in order."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,0 +1,306 @@
+"""The command line: parse, make one call, draw progress and results.
+
+The only place, with `cambrian_cli`, that imports typer and rich. Heavy imports stand inside the
+commands, so that `cambrian --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from cambrian_cli import options, output
+
+app = typer.Typer(
+    name="cambrian",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Data for multimodal language models: from a topic to a mixture, shards and a model.",
+)
+data = typer.Typer(no_args_is_help=True, help="Make, check, balance and look at data.")
+app.add_typer(data, name="data")
+
+Topic = Annotated[str, typer.Option(help="A field, a subfield or a topic, such as physics.")]
+Recipe = Annotated[str, typer.Option(help="A recipe's name, or a path to a YAML file.")]
+Name = Annotated[str | None, typer.Option(help="Name of the result; by default a fitting one.")]
+
+
+@app.command()
+def demo(
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    topic: Topic = "physics",
+    json: options.Json = False,
+) -> None:
+    """The whole way, offline, on the embedded corpus: topic, data, mixture, training, answer."""
+    from cambrian_cli.flows import start_demo
+
+    start_demo(workspace, topic=topic)
+
+
+@app.command()
+def doctor(
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE, json: options.Json = False
+) -> None:
+    """Versions, devices, keys that are set (never their values), workspace, network."""
+    from cambrian_cli.doctor import show_doctor
+
+    show_doctor(workspace)
+
+
+@data.command()
+def engine(
+    topic: Topic,
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    recipe: Recipe = "engine_science",
+    search: Annotated[str, typer.Option(help="Search backend: auto or corpus.")] = "auto",
+    llm: Annotated[str, typer.Option(help="Who writes questions: auto or extractive.")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Embedded corpus, no LLM.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Fetch at most N pages.")] = None,
+    name: Name = None,
+    settings: options.Settings = None,
+    runner: options.Runner = "threads",
+    workers: options.Workers = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> None:
+    """Topic -> search -> pages -> figures -> questions and answers -> pool."""
+    from cambrian_cli.flows import start_engine
+
+    start_engine(
+        workspace,
+        dry_run=dry_run,
+        llm=llm,
+        topic=topic,
+        recipe=recipe,
+        settings=settings or [],
+        search=search,
+        offline=offline,
+        limit=limit,
+        dataset=name,
+        runner=runner,
+        workers=workers,
+    )
+
+
+@data.command()
+def ingest(
+    path: Annotated[Path, typer.Argument(help="A JSONL or JSON file in the LLaVA shape.")],
+    name: Annotated[str, typer.Option(help="Name of the data set in the pool.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures.")] = None,
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    check_images: Annotated[str, typer.Option(help="none, exists or decode.")] = "decode",
+    strict: Annotated[bool, typer.Option(help="An unknown source is an error.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Take published instruction data into the pool, every row checked."""
+    from cambrian_cli.data import start_ingest
+
+    start_ingest(
+        workspace, path=path, name=name, images=images, check_images=check_images, strict=strict
+    )
+
+
+@data.command()
+def curate(
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    recipe: Recipe = "tiny",
+    name: Name = None,
+    no_shards: Annotated[bool, typer.Option("--no-shards", help="The mixture alone.")] = False,
+    settings: options.Settings = None,
+    runner: options.Runner = "threads",
+    workers: options.Workers = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> None:
+    """Pool -> checks -> dedup -> cap and balance -> system prompts -> mixture -> shards."""
+    from cambrian_cli.flows import start_curate
+
+    start_curate(
+        workspace,
+        dry_run=dry_run,
+        recipe=recipe,
+        settings=settings or [],
+        name=name,
+        with_shards=not no_shards,
+        runner=runner,
+        workers=workers,
+    )
+
+
+@data.command()
+def extract(
+    page: Annotated[str, typer.Argument(help="An HTML file, or MediaWiki's JSON answer.")],
+    url: Annotated[str, typer.Option(help="The page's address, for relative links.")] = "",
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
+) -> None:
+    """Figures of one page as JSON lines: image_url, caption, section, text."""
+    from cambrian_cli.data import show_figures
+
+    show_figures(page, url)
+
+
+@data.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One query; none opens a prompt.")] = None,
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    format: Annotated[str, typer.Option(help="table, csv, json or parquet.")] = "table",
+    json: options.Json = False,
+) -> None:
+    """SQL over every row: samples, figures, pages, drops, mixture_<name> ..."""
+    from cambrian_cli.data import run_sql
+
+    run_sql(workspace, query, "json" if json else format)
+
+
+@data.command()
+def report(
+    name: Annotated[str, typer.Argument(help="A mixture's name.")],
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
+) -> None:
+    """One HTML page and one JSON on a mixture: numbers, plots, drops, samples."""
+    from cambrian_cli.data import make_report
+
+    make_report(workspace, name)
+
+
+@data.command()
+def status(
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE, json: options.Json = False
+) -> None:
+    """What is done, what is left, disk."""
+    from cambrian_cli.data import show_status
+
+    show_status(workspace)
+
+
+@data.command()
+def show(
+    sample: Annotated[str, typer.Argument(help="A sample's id, or its first characters.")],
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
+) -> None:
+    """One sample with its picture's path and its whole history."""
+    from cambrian_cli.data import show_sample
+
+    show_sample(workspace, sample)
+
+
+@data.command()
+def verify(
+    shards: Annotated[str, typer.Argument(help="A mixture's name, or a folder of shards.")],
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
+) -> None:
+    """Read shards back and compare every byte with their index."""
+    from cambrian_cli.data import verify_folder
+
+    verify_folder(workspace, shards)
+
+
+@app.command()
+def train(
+    stage: Annotated[str, typer.Option(help="pretrain or finetune.")],
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    recipe: Recipe = "tiny",
+    shards: Annotated[str | None, typer.Option(help="A mixture's name, or a folder.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Checkpoint to start from.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint.")] = True,
+    settings: options.Settings = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> None:
+    """Train a stage of the model on shards."""
+    from cambrian_cli.flows import start_train
+
+    start_train(
+        workspace,
+        dry_run=dry_run,
+        stage=stage,
+        recipe=recipe,
+        settings=settings or [],
+        shards=shards,
+        start_from=start_from,
+        runtime=runtime,
+        resume=resume,
+    )
+
+
+@app.command()
+def generate(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    model: Annotated[Path, typer.Option(help="A checkpoint's folder.")],
+    image: Annotated[list[Path] | None, typer.Option(help="A picture; repeatable.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    temperature: Annotated[float, typer.Option(min=0)] = 0.0,
+    runtime: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
+) -> None:
+    """Ask a trained model about a picture."""
+    from cambrian_cli.model import answer
+
+    answer(
+        model,
+        question,
+        images=image or [],
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        runtime=runtime,
+    )
+
+
+def main() -> None:
+    """Run the command line; turn errors into a message and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; return its exit code: 0 done, 1 failed, 2 the user's mistake."""
+    from cambrian_data.records import RunFailed, UserError
+
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    output.set_up_logging()
+    try:
+        app(arguments, standalone_mode=True)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except UserError as error:
+        return output.fail(str(error), output.EXIT_USER)
+    except RunFailed as error:
+        return output.fail(str(error), output.EXIT_FAILED)
+    except output.Interrupted:
+        return output.fail(
+            "stopped; what was finished is kept, the same command goes on", output.EXIT_INTERRUPTED
+        )
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return output.fail(
+                f"no space left on the disk while writing {error.filename or ''}; "
+                "free some and run the same command again",
+                output.EXIT_FAILED,
+            )
+        return output.fail_unexpected(error)
+    except Exception as error:  # noqa: BLE001 - the last border: shown as a bug, with traceback
+        return output.fail_unexpected(error)
+    return 0
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What all flows share: the task runner by name, and units mapped over it.
+
+A flow maps a stage over chunks: finished units are filtered out before anything is submitted, the
+others run as tasks, and the units come back in the order of the chunks, so that neither the number
+of workers nor a restart changes what is made. Prefect's own caches and retries are not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, as_completed
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.task_runners import ConcurrentTaskRunner, TaskRunner
+
+from cambrian_data.records import Progress, UserError
+from cambrian_data.runs import RunRecord
+from cambrian_data.units import Stage, Unit
+from flows.settings import remember_helper
+
+RUNNERS = ("threads",)
+"""Names for --runner. Dask and Ray come with curation at scale."""
+# What goes wrong in a flow is raised to the caller, who explains it; Prefect would print it too.
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+ResultT = TypeVar("ResultT")
+
+
+def task_runner(name: str, workers: int | None = None) -> TaskRunner[Any]:
+    """Return the task runner of a name.
+
+    Raises:
+        UserError: no such runner.
+    """
+    if name != "threads":
+        known = ", ".join(RUNNERS)
+        raise UserError(
+            f"there is no runner {name!r} (known: {known}); dask and ray are not there yet"
+        )
+    return ConcurrentTaskRunner(max_workers=workers or os.cpu_count() or 2)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, task_run_name="{stage.name}")
+def run_unit(stage: Stage, chunk: Sequence[Any]) -> Unit:
+    """Make one unit of a stage."""
+    return stage.run(chunk)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, task_run_name="{name}")
+def run_call(name: str, call: Callable[[], ResultT]) -> ResultT:
+    """Make one plain call as a task, for work that is a single piece."""
+    return call()
+
+
+def map_stage(stage: Stage, pieces: Sequence[Sequence[Any]], progress: Progress) -> list[Unit]:
+    """Return the units of a stage for all chunks, making those that are not done.
+
+    Must be called inside a flow. Progress counts chunks.
+    """
+    units = {number: stage.finished(piece) for number, piece in enumerate(pieces)}
+    missing = [number for number, unit in units.items() if unit is None]
+    done = len(pieces) - len(missing)
+    progress(stage.name, done, len(pieces))
+    futures: dict[PrefectFuture[Unit], int] = {
+        run_unit.submit(stage, pieces[number]): number for number in missing
+    }
+    for future in as_completed(list(futures)):
+        units[futures[future]] = future.result()
+        done += 1
+        progress(stage.name, done, len(pieces))
+    stage.units.keep_only(unit.key for unit in units.values() if unit)
+    return [unit for unit in units.values() if unit]
+
+
+def watch_helper(home: Path) -> None:
+    """Write down Prefect's helper process as soon as it starts.
+
+    It outlives a kill -9 of this process; `flows.settings.end_orphan` then finds it by its number.
+    Nothing starts where PREFECT_API_URL names a server, and the watch then ends with the process.
+    """
+
+    def watch() -> None:
+        while True:
+            server = SubprocessASGIServer._instances.get(None)
+            if server is not None and server.server_process is not None:
+                remember_helper(home, server.server_process.pid)
+                return
+            time.sleep(0.05)
+
+    threading.Thread(target=watch, name="prefect-helper-watch", daemon=True).start()
+
+
+@contextlib.contextmanager
+def recorded(record: RunRecord) -> Iterator[None]:
+    """Close a run's record with what went wrong where its flow does not end well."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        record.finish("interrupted", error="stopped by the user; the same command goes on")
+        raise
+    except BaseException as error:
+        record.finish("failed", error=f"{type(error).__name__}: {error}")
+        raise
