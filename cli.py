@@ -104,7 +104,7 @@ def ingest(
     from cambrian_cli.data import start_ingest
 
     start_ingest(
-        workspace, path=path, name=name, images=images, check_images=check_images, strict=strict
+        workspace, file=path, name=name, images=images, check_images=check_images, strict=strict
     )
 
 

@@ -13,8 +13,17 @@ from cambrian_cli import output
 from cambrian_data.runs import read_runs, versions
 from cambrian_data.workspace import Workspace
 
-KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CAMBRIAN_LLM", "GOOGLE_API_KEY", "GOOGLE_SE_ID",
-        "BRAVE_API_KEY", "CAMBRIAN_SEARXNG_URL", "CAMBRIAN_MEDIAWIKI_API", "CAMBRIAN_CONTACT")
+KEYS = (
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "CAMBRIAN_LLM",
+    "GOOGLE_API_KEY",
+    "GOOGLE_SE_ID",
+    "BRAVE_API_KEY",
+    "CAMBRIAN_SEARXNG_URL",
+    "CAMBRIAN_MEDIAWIKI_API",
+    "CAMBRIAN_CONTACT",
+)
 NETWORK_HOST = ("en.wikipedia.org", 443)
 NETWORK_TIMEOUT_S = 3.0
 

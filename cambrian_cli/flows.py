@@ -25,15 +25,22 @@ def open_workspace(path: Path) -> Workspace:
 def start_engine(path: Path, *, dry_run: bool, llm: str, **arguments: Any) -> None:
     """Run the engine and print the funnel."""
     if llm not in LLMS:
-        raise UserError(f"--llm {llm!r}: writing questions with a model is not there yet in this "
-                        f"version (known: {', '.join(LLMS)})")
+        raise UserError(
+            f"--llm {llm!r}: writing questions with a model is not there yet in this "
+            f"version (known: {', '.join(LLMS)})"
+        )
     workspace = open_workspace(path)
     from flows.engine import plan_engine, run_engine
 
     if dry_run:
-        show_engine_plan(plan_engine(**{key: arguments[key] for key in
-                                        ("topic", "recipe", "settings", "search", "offline",
-                                         "limit")}))
+        show_engine_plan(
+            plan_engine(
+                **{
+                    key: arguments[key]
+                    for key in ("topic", "recipe", "settings", "search", "offline", "limit")
+                }
+            )
+        )
         return
     with output.Show() as progress:
         result = run_engine(workspace, progress=progress, **arguments)
@@ -41,8 +48,10 @@ def start_engine(path: Path, *, dry_run: bool, llm: str, **arguments: Any) -> No
         output.emit_json(result)
         return
     show_funnel(result)
-    output.out.print(f"\nin the pool as [bold]{result['dataset']}[/]; next: "
-                     "[bold]cambrian data curate --recipe tiny[/]")
+    output.out.print(
+        f"\nin the pool as [bold]{result['dataset']}[/]; next: "
+        "[bold]cambrian data curate --recipe tiny[/]"
+    )
 
 
 def show_engine_plan(plan: Mapping[str, Any]) -> None:
@@ -62,8 +71,11 @@ def show_funnel(result: Mapping[str, Any]) -> None:
 
 def show_drops(drops: Mapping[str, Mapping[str, int]]) -> None:
     """Print drops by stage and reason."""
-    rows = [(stage, reason, count) for stage, reasons in drops.items()
-            for reason, count in reasons.items()]
+    rows = [
+        (stage, reason, count)
+        for stage, reasons in drops.items()
+        for reason, count in reasons.items()
+    ]
     if rows:
         output.out.print()
         output.table("", ["dropped in", "reason", "rows"], rows)
@@ -92,17 +104,31 @@ def show_mixture(result: Mapping[str, Any]) -> None:
     output.table(
         "",
         ["stage", "in", "out", "dropped"],
-        [(s["stage"], s["in"], s["out"],
-          ", ".join(f"{reason} {count:,}" for reason, count in s["drops"].items()))
-         for s in result["flow"]],
+        [
+            (
+                s["stage"],
+                s["in"],
+                s["out"],
+                ", ".join(f"{reason} {count:,}" for reason, count in s["drops"].items()),
+            )
+            for s in result["flow"]
+        ],
     )
     plan = result["plan"]
     output.out.print()
     output.table(
         "",
         ["category", "have", "take", "ratio wanted", "ratio got"],
-        [(c["category"], c["have"], c["take"], f"{c['wanted']:.1%}", f"{c['got']:.1%}")
-         for c in plan["categories"]],
+        [
+            (
+                c["category"],
+                c["have"],
+                c["take"],
+                f"{c['ratio_wanted']:.1%}",
+                f"{c['ratio_got']:.1%}",
+            )
+            for c in plan["categories"]
+        ],
     )
     if shards := result.get("shards"):
         output.out.print(
@@ -154,8 +180,10 @@ def show_demo(workspace: Workspace, result: Mapping[str, Any]) -> None:
     output.table(
         "",
         ["stage", "steps", "loss, first tenth", "loss, last tenth"],
-        [(t["stage"], t["steps"], t["first_tenth_loss"], t["last_tenth_loss"])
-         for t in result["train"]],
+        [
+            (t["stage"], t["steps"], t["first_tenth_loss"], t["last_tenth_loss"])
+            for t in result["train"]
+        ],
     )
     last = result["train"][-1]
     output.out.print(

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from cambrian_data.records import UserError
 from cambrian_data.workspace import Workspace, remove
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 STORAGE_VERSION = "v1.2.0"
 """Oldest storage format of DuckDB that knows all we use, so that older clients open it too."""
@@ -149,8 +147,8 @@ def query(workspace: Workspace, sql: str, parameters: list[Any] | None = None) -
     """
     with connect(workspace) as connection:
         try:
-            result = connection.execute(sql, parameters)
-            return result.to_arrow_table()
+            result = connection.sql(sql, params=parameters)
+            return result.to_arrow_table() if result is not None else pa.table({})
         except duckdb.Error as error:
             views = [
                 row[0]

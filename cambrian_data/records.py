@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import orjson
 import pyarrow as pa
@@ -30,6 +30,7 @@ class RunFailed(RuntimeError):
     """A run that cannot end well, through no mistake in how it was started."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Called by stages while they work; drawn by the command line, ignored by default."""
 

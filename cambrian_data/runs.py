@@ -6,12 +6,13 @@ the only place where clock times stand; tables, mixtures and shards hold none.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +117,19 @@ class RunRecord:
 
     def _write(self) -> None:
         self.workspace.write_json(self.path, self.data)
+
+
+@contextlib.contextmanager
+def recorded(record: RunRecord) -> Iterator[None]:
+    """Close a run's record with what went wrong where its flow does not end well."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        record.finish("interrupted", error="stopped by the user; the same command goes on")
+        raise
+    except BaseException as error:
+        record.finish("failed", error=f"{type(error).__name__}: {error}")
+        raise
 
 
 def read_run(workspace: Workspace, run: str) -> dict[str, Any] | None:

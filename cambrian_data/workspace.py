@@ -309,6 +309,10 @@ class Build:
         remove(old)
         return self.target
 
+    def about(self) -> dict[str, Any]:
+        """Return what `publish` was told about the folder."""
+        return self._manifest(self.target)["about"]
+
     def _manifest(self, folder: Path) -> dict[str, Any]:
         try:
             found = orjson.loads((folder / self.MANIFEST).read_bytes())

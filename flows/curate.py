@@ -23,10 +23,10 @@ from cambrian_data.curation.recipe import CurateRecipe
 from cambrian_data.pool import dataset_manifests, dataset_names, read_datasets
 from cambrian_data.recipes import Recipe, load_recipe
 from cambrian_data.records import Progress, content_id, silent
-from cambrian_data.runs import RunRecord, run_name
+from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.shards import read_index
 from cambrian_data.workspace import Build, Workspace, published
-from flows.running import map_stage, recorded, run_call, task_runner
+from flows.running import map_stage, run_call, task_runner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,8 @@ def run_curate(
     """
     loaded = load_recipe(recipe, "data", CurateRecipe, settings)
     datasets = dataset_names(workspace, loaded.config.datasets)
-    inputs = {name: found["key"] for name, found in dataset_manifests(workspace, datasets).items()}
+    manifests = dataset_manifests(workspace, datasets)
+    inputs = {name: content_id(found["files"]) for name, found in manifests.items()}
     parts = ["curate", loaded.content(), inputs, CURATE_VERSION]
     name = name or loaded.name
     run = run_name(f"curate-{name}", *parts)

@@ -17,12 +17,12 @@ from cambrian_data.engine.recipe import EngineRecipe
 from cambrian_data.engine.search import CorpusSearch, SearchBackend
 from cambrian_data.engine.stages import VERSIONS, EngineStages, figures_with_origin, rank_urls
 from cambrian_data.pool import write_dataset
-from cambrian_data.records import Progress, RunFailed, UserError, content_id, silent
 from cambrian_data.recipes import load_recipe
-from cambrian_data.runs import RunRecord, run_name
+from cambrian_data.records import Progress, RunFailed, UserError, content_id, silent
+from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.units import Stage, Unit, chunks
 from cambrian_data.workspace import Workspace, slug
-from flows.running import map_stage, recorded, run_call, task_runner
+from flows.running import map_stage, run_call, task_runner
 
 TOPICS_PER_UNIT = 16
 PAGES_PER_UNIT = 4
@@ -192,7 +192,7 @@ def _map(job: EngineJob, stage: Stage, pieces: Sequence[Sequence[Any]]) -> list[
         job.record.stage(
             "images", rows_in=rows_out, rows_out=stored, seconds=0.0, drops=picture_drops
         )
-    # A page gives many figures, a figure many samples: there the rows tried are those that came out.
+    # A page gives many figures, a figure many samples: rows in say nothing of what was tried.
     tried = rows_in if stage.name in ("search", "fetch") else rows_out + drops.total()
     _limit_drops(job, stage.name, drops, tried)
     _limit_drops(job, "images", picture_drops, rows_out)

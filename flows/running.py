@@ -7,12 +7,11 @@ of workers nor a restart changes what is made. Prefect's own caches and retries 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +22,6 @@ from prefect.server.api.server import SubprocessASGIServer
 from prefect.task_runners import ConcurrentTaskRunner, TaskRunner
 
 from cambrian_data.records import Progress, UserError
-from cambrian_data.runs import RunRecord
 from cambrian_data.units import Stage, Unit
 from flows.settings import remember_helper
 
@@ -98,16 +96,3 @@ def watch_helper(home: Path) -> None:
             time.sleep(0.05)
 
     threading.Thread(target=watch, name="prefect-helper-watch", daemon=True).start()
-
-
-@contextlib.contextmanager
-def recorded(record: RunRecord) -> Iterator[None]:
-    """Close a run's record with what went wrong where its flow does not end well."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        record.finish("interrupted", error="stopped by the user; the same command goes on")
-        raise
-    except BaseException as error:
-        record.finish("failed", error=f"{type(error).__name__}: {error}")
-        raise

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from cambrian_data.curation.checks import check
 from cambrian_data.curation.dedup import exact_dedup
-from cambrian_data.curation.mixture import MixturePlan, plan_mixture, select
+from cambrian_data.curation.mixture import count_sources, select
+from cambrian_data.curation.plan import MixturePlan, plan_mixture
 from cambrian_data.curation.recipe import CurateRecipe
 from cambrian_data.curation.system_prompts import assign
 from cambrian_data.records import SAMPLE, Progress, RunFailed, StageResult, bytes_id, draw
@@ -97,26 +98,6 @@ def _note(
         }
     )
     return result
-
-
-def count_sources(samples: pa.Table) -> dict[str, tuple[str, int]]:
-    """Return the category and the number of samples of every source.
-
-    Raises:
-        RunFailed: a source has samples of more than one category, so that its cap and the
-            category ratios would contradict each other.
-    """
-    groups = samples.group_by(["source", "category"]).aggregate([([], "count_all")]).to_pylist()
-    counts: dict[str, tuple[str, int]] = {}
-    for group in sorted(groups, key=lambda g: (g["source"], g["category"])):
-        source, category = group["source"], group["category"]
-        if source in counts:
-            raise RunFailed(
-                f"source {source!r} has samples of the categories {counts[source][0]!r} and "
-                f"{category!r}; give each category a source of its own when ingesting"
-            )
-        counts[source] = (category, group["count_all"])
-    return counts
 
 
 def write_mixture(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cambrian_data.engine.corpus import Corpus, CorpusMiss
 from cambrian_data.records import bytes_id, drop, page_id
@@ -42,6 +42,7 @@ class Fetched:
     author: str | None = None
 
 
+@runtime_checkable
 class Fetcher(Protocol):
     """Whatever can read pages and pictures. Both raise FetchError."""
 

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bs4 import BeautifulSoup
 from pydantic import Field
@@ -46,6 +46,7 @@ class Hit:
     snippet: str
 
 
+@runtime_checkable
 class SearchBackend(Protocol):
     """Whatever can answer a query."""
 

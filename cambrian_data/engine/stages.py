@@ -20,6 +20,7 @@ from cambrian_data.engine.fetch import FETCH_VERSION, Fetcher, FetchError, fetch
 from cambrian_data.engine.recipe import EngineRecipe
 from cambrian_data.engine.search import SEARCH_VERSION, SearchBackend, search_topics
 from cambrian_data.engine.topics import TOPICS_VERSION, topics_from_corpus
+from cambrian_data.pictures import keep_picture
 from cambrian_data.records import drop, figure_id
 from cambrian_data.runs import count_drops
 from cambrian_data.units import Stage, StageOutput, Units
@@ -153,23 +154,15 @@ class EngineStages:
     def _store(self, figure: dict[str, Any]) -> tuple[dict[str, Any], Path]:
         """Fetch, check and store the picture of a figure; return its row of `images`."""
         fetched = self.fetcher.picture(figure["image_url"])
-        picture = images.decode_picture(fetched.body, self.recipe.images)
-        sha256, path = self.workspace.store_picture(picture.data, picture.suffix)
-        row = {
-            "sha256": sha256,
-            "path": self.workspace.relative(path),
-            "width": picture.width,
-            "height": picture.height,
-            "format": picture.format,
-            "bytes": len(picture.data),
-            "phash": picture.phash,
-            "source_url": figure["image_url"],
-            "license": fetched.license,
-            "license_url": fetched.license_url,
-            "author": fetched.author,
-            "description_url": None,
-        }
-        return row, path
+        return keep_picture(
+            self.workspace,
+            fetched.body,
+            self.recipe.images,
+            source_url=figure["image_url"],
+            license=fetched.license,
+            license_url=fetched.license_url,
+            author=fetched.author,
+        )
 
     def _write_samples(self, figures: Sequence[dict[str, Any]]) -> StageOutput:
         samples, drops = vqa.write_samples(figures, self.recipe.vqa, self.recipe.seed)

@@ -1,0 +1,174 @@
+"""A whole file of an instruction set into the pool, part by part, so that a kill costs one part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cambrian_data.catalog import write_catalog
+from cambrian_data.curation.ingest import (
+    FolderPictures,
+    IngestConfig,
+    PictureSource,
+    ingest_part,
+    merge_stats,
+    parts_of,
+)
+from cambrian_data.curation.lines import RawLine
+from cambrian_data.engine.images import ImagesConfig
+from cambrian_data.pictures import keep_picture
+from cambrian_data.records import Progress, UserError, content_id, silent
+from cambrian_data.runs import RunRecord, recorded, run_name
+from cambrian_data.units import Unit, Units
+from cambrian_data.workspace import Build, Workspace, file_sha256
+
+INGEST_VERSION = "1"
+_ANY_PICTURE = ImagesConfig(min_side_px=1, max_aspect=200)
+"""Published sets hold small and long pictures; curation decides about those."""
+
+
+def ingest_file(
+    workspace: Workspace,
+    *,
+    file: Path,
+    name: str,
+    images: Path | None = None,
+    check_images: str = "decode",
+    strict: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Take a JSONL or JSON file of samples into the pool as the data set `name`.
+
+    Args:
+        file: rows in the LLaVA, Cambrian, ShareGPT or OpenAI-messages shape.
+        images: the folder that the rows' pictures lie in; not needed for text-only sets.
+        check_images: none, exists or decode.
+        strict: a source without a known category is an error.
+    Returns:
+        The data set's name; rows, samples, pictures; mends and drops by reason; unknown sources.
+    Raises:
+        UserError: a path that is not there, or an unknown source where `strict`.
+    """
+    config = _config(check_images, strict)
+    _check_paths(file, images)
+    source = {"file": file.name, "sha256": file_sha256(file), "config": config.model_dump()}
+    state = {"source": source, "pictures": _listing(images), "version": INGEST_VERSION}
+    run = run_name(f"ingest-{name}", name, state)
+    with workspace.lock(f"pool-{name}", lambda note: progress(note, 0, None)):
+        record = RunRecord(
+            workspace, run, kind="ingest", inputs={"file": str(file), "images": str(images or "")}
+        )
+        build = Build(workspace, workspace.pool(name), content_id(state))
+        with recorded(record):
+            if not build.is_done():
+                units = _ingest_parts(
+                    workspace, build, name, file, images, config, source, progress
+                )
+                about = merge_stats(unit.numbers for unit in units)
+                build.publish({"made_by": "ingest", "run": run, "samples": about["kept"], **about})
+            result = _result(name, build.about())
+            record.stage(
+                "ingest",
+                rows_in=result["rows"],
+                rows_out=result["samples"],
+                seconds=0.0,
+                drops=result["drops"],
+            )
+            record.finish("done", outputs=result)
+            write_catalog(workspace)
+    return result
+
+
+def _config(check_images: str, strict: bool) -> IngestConfig:
+    known = ("none", "exists", "decode")
+    if check_images not in known:
+        raise UserError(f"--check-images {check_images!r}: known are {', '.join(known)}")
+    return IngestConfig.model_validate({"check_images": check_images, "strict": strict})
+
+
+def _check_paths(file: Path, images: Path | None) -> None:
+    if not file.is_file():
+        raise UserError(f"there is no file {str(file)!r}; give a JSONL or JSON file of samples")
+    if images is not None and not images.is_dir():
+        raise UserError(
+            f"there is no folder {str(images)!r}; give the folder of the pictures with --images"
+        )
+
+
+def _listing(images: Path | None) -> str | None:
+    """Return a hash of names, sizes and times of the pictures: a changed folder is read again."""
+    if images is None:
+        return None
+    found = sorted(path for path in images.rglob("*") if path.is_file())
+    return content_id(
+        [
+            [path.relative_to(images).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]
+            for path in found
+        ]
+    )
+
+
+def _ingest_parts(
+    workspace: Workspace,
+    build: Build,
+    name: str,
+    file: Path,
+    images: Path | None,
+    config: IngestConfig,
+    source: Mapping[str, Any],
+    progress: Progress,
+) -> list[Unit]:
+    """Make the parts that are missing; progress counts bytes of the file."""
+    units = Units(workspace, build.folder(), "ingest", version=INGEST_VERSION, config=source)
+    pictures = (
+        None
+        if images is None
+        else FolderPictures(
+            images,
+            lambda data: keep_picture(workspace, data, _ANY_PICTURE)[0],
+            max_bytes=config.max_image_bytes,
+        )
+    )
+    done: list[Unit] = []
+    size, read = file.stat().st_size, 0
+    for lines in parts_of(file, config):
+        key = units.key(name, lines[0].line, len(lines))
+        unit = units.load(key)
+        done.append(
+            unit or _ingest_unit(workspace, units, key, lines, name, file, pictures, config)
+        )
+        read += sum(len(line.data) for line in lines)
+        progress("ingest", min(read, size), size)
+    if not done:
+        raise UserError(f"{file} holds no rows")
+    units.keep_only(unit.key for unit in done)
+    return done
+
+
+def _ingest_unit(
+    workspace: Workspace,
+    units: Units,
+    key: str,
+    lines: Sequence[RawLine],
+    name: str,
+    file: Path,
+    pictures: PictureSource | None,
+    config: IngestConfig,
+) -> Unit:
+    part = ingest_part(lines, dataset=name, file_name=file.name, images=pictures, config=config)
+    tables = {"samples": part.samples, "images": part.images, "drops": part.drops}
+    stored = [workspace.root / path for path in part.images["path"].to_pylist()]
+    return units.commit(key, tables, numbers=part.stats, pictures=stored)
+
+
+def _result(name: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "dataset": name,
+        "rows": about["rows"],
+        "samples": about["samples"],
+        "pictures": about["images"],
+        "mended": about["mended"],
+        "drops": about["dropped"],
+        "unknown_sources": about["unknown_sources"],
+    }

@@ -1,0 +1,48 @@
+"""What is in a workspace: runs, data sets, mixtures, shards, checkpoints, disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cambrian_data.runs import read_runs
+from cambrian_data.workspace import Build, Workspace
+
+_SHOWN = ("run", "kind", "status", "started_at", "finished_at", "seconds", "attempts", "error")
+
+
+def workspace_status(workspace: Workspace) -> dict[str, Any]:
+    """Return runs, and the folders of each area with their samples and state."""
+    return {
+        "path": str(workspace.root),
+        "runs": [{name: run.get(name) for name in _SHOWN} for run in read_runs(workspace)],
+        "pool": [_folder(workspace.pool(name)) for name in workspace.names("pool")],
+        "mixtures": [_folder(workspace.mixture(name)) for name in workspace.names("mixtures")],
+        "shards": [_folder(workspace.shards(name)) for name in workspace.names("shards")],
+        "checkpoints": [
+            _checkpoints(path) for path in sorted(workspace.root.glob("checkpoints/*/*/"))
+        ],
+        "unfinished": workspace.names("staging"),
+        "bytes": sum(path.lstat().st_size for path in workspace.root.rglob("*") if path.is_file()),
+    }
+
+
+def _folder(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = orjson.loads((folder / Build.MANIFEST).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {"name": folder.name, "samples": None, "state": "unfinished"}
+    return {"name": folder.name, "samples": manifest["about"].get("samples"), "state": "done"}
+
+
+def _checkpoints(folder: Path) -> dict[str, Any]:
+    steps = sorted(path.name for path in folder.glob("step-*"))
+    return {
+        "name": f"{folder.parent.name}/{folder.name}",
+        "samples": None,
+        "state": f"done, {steps[-1]}"
+        if (folder / "result.json").is_file() and steps
+        else f"unfinished, {steps[-1] if steps else 'no checkpoint'}",
+    }

@@ -1,0 +1,61 @@
+"""Fixtures for all tests: a workspace, the shared reference data, and no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED = REPOSITORY.parent / "shared"
+sys.path.insert(0, str(REPOSITORY))  # for tools/ and benchmarks/, which are not installed
+
+_connect = socket.socket.connect
+
+
+def _only_loopback(self: socket.socket, address: object) -> None:
+    host = address[0] if isinstance(address, tuple) else "localhost"
+    if self.family in (socket.AF_INET, socket.AF_INET6) and host not in (
+        "127.0.0.1",
+        "::1",
+        "localhost",
+    ):
+        raise OSError(f"tests use no network: a connection to {address} was tried")
+    _connect(self, address)
+
+
+socket.socket.connect = _only_loopback  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own keys and folders out of the tests."""
+    for name in list(os.environ):
+        mine = name.startswith(("CAMBRIAN_", "OPENAI_", "GOOGLE_", "BRAVE_"))
+        if mine and name != "CAMBRIAN_GOLDEN":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path):
+    """A new, empty workspace."""
+    from cambrian_data.workspace import Workspace
+
+    return Workspace.create(tmp_path / "ws")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the repository; without it the test is skipped.
+
+    In CI the folder must be there: a test that would be skipped fails.
+    """
+    if not SHARED.is_dir():
+        reason = f"the reference data are not here: there is no folder {SHARED}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return SHARED
