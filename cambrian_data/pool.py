@@ -34,15 +34,22 @@ def write_dataset(
         key: hash of all that the samples depend on; a data set with this key is left as it is.
         about: kept in the data set's manifest.
     """
-    build = Build(workspace, workspace.pool(dataset), key)
-    if build.is_done():
-        return build.target
-    units = Units(workspace, build.folder(), "pool", version="1", config=key)
-    ordered = samples.sort_by([("id", "ascending")])
+    with workspace.lock(f"pool-{dataset}"):
+        build = Build(workspace, workspace.pool(dataset), key)
+        if not build.is_done():
+            _fill(workspace, build, dataset, samples)
+            build.publish({"samples": len(samples), **about})
+    return build.target
+
+
+def _fill(workspace: Workspace, build: Build, dataset: str, samples: pa.Table) -> None:
+    units = Units(workspace, build.folder(), "pool", version="1", config=build.key)
+    column = SAMPLE.get_field_index("dataset")
+    named = pa.array([dataset] * len(samples), pa.string())
+    ordered = samples.set_column(column, SAMPLE.field(column), named).sort_by("id")
     for number, start in enumerate(range(0, max(len(ordered), 1), ROWS_PER_PART)):
         if units.load(units.key(number)) is None:
             units.commit(units.key(number), {"samples": ordered.slice(start, ROWS_PER_PART)})
-    return build.publish({"samples": len(samples), **about})
 
 
 def dataset_names(workspace: Workspace, wanted: Sequence[str]) -> list[str]:

@@ -325,7 +325,7 @@ DROP_REASONS: dict[str, frozenset[str]] = {
             "hostile",
         }
     ),
-    "vqa": frozenset({"no_question", "ungrounded"}),
+    "vqa": frozenset({"no_question", "ungrounded", "duplicate"}),
     "ingest": frozenset(
         {
             "bad_json",

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import orjson
 
+from cambrian_data.recipes import Recipe
 from cambrian_data.records import content_id
 from cambrian_data.workspace import Workspace, check_name, slug, utc_now
 
@@ -50,9 +51,7 @@ class RunRecord:
         run: str,
         *,
         kind: str,
-        recipe_name: str = "",
-        recipe: Mapping[str, Any] | None = None,
-        recipe_sha256: str = "",
+        recipe: Recipe[Any] | None = None,
         seed: int | None = None,
         inputs: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -70,10 +69,10 @@ class RunRecord:
             "finished_at": None,
             "seconds": None,
             "attempts": int(earlier.get("attempts", 0)) + 1,
-            "seed": seed,
-            "recipe_name": recipe_name,
-            "recipe": dict(recipe or {}),
-            "recipe_sha256": recipe_sha256,
+            "seed": getattr(recipe.config, "seed", seed) if recipe else seed,
+            "recipe_name": recipe.name if recipe else "",
+            "recipe": recipe.content() if recipe else {},
+            "recipe_sha256": recipe.sha256 if recipe else "",
             "inputs": dict(inputs or {}),
             "stages": [],
             "drops": {},

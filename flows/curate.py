@@ -78,10 +78,7 @@ def run_curate(
             workspace,
             run,
             kind="curate",
-            recipe_name=loaded.name,
-            recipe=loaded.content(),
-            recipe_sha256=loaded.sha256,
-            seed=loaded.config.seed,
+            recipe=loaded,
             inputs=inputs,
         )
         job = CurateJob(

@@ -14,11 +14,12 @@ from cambrian_data.catalog import write_catalog
 from cambrian_data.engine.corpus import Corpus, load_corpus
 from cambrian_data.engine.fetch import CorpusFetcher, Fetcher
 from cambrian_data.engine.recipe import EngineRecipe
-from cambrian_data.engine.search import CorpusSearch, SearchBackend
+from cambrian_data.engine.search import CorpusSearch, SearchBackend, search_topics
 from cambrian_data.engine.stages import VERSIONS, EngineStages, figures_with_origin, rank_urls
+from cambrian_data.engine.topics import topics_from_corpus
 from cambrian_data.pool import write_dataset
 from cambrian_data.recipes import load_recipe
-from cambrian_data.records import Progress, RunFailed, UserError, content_id, silent
+from cambrian_data.records import Progress, RunFailed, UserError, content_id, silent, table_of
 from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.units import Stage, Unit, chunks
 from cambrian_data.workspace import Workspace, slug
@@ -77,50 +78,57 @@ def run_engine(
     loaded = load_recipe(recipe, "data", EngineRecipe, settings)
     corpus = load_corpus()
     backend, fetcher = services(corpus, search=search, offline=offline)
-    dataset = dataset or f"engine-{slug(topic)}"
-    name = run_name(
-        topic,
-        "engine",
-        topic.casefold(),
-        limit,
-        loaded.content(),
-        backend.name,
-        corpus.sha256,
-        VERSIONS,
-    )
+    dependencies = [topic.casefold(), limit, loaded.content(), backend.name, corpus.sha256]
+    name = run_name(topic, "engine", dependencies, VERSIONS)
+    folder = workspace.engine(name)
     with workspace.lock(f"engine-{name}", lambda note: progress(note, 0, None)):
-        record = RunRecord(
-            workspace,
-            name,
-            kind="engine",
-            recipe_name=loaded.name,
-            recipe=loaded.content(),
-            recipe_sha256=loaded.sha256,
-            seed=loaded.config.seed,
-            inputs={"topic": topic, "search": backend.name, "limit": limit},
-        )
-        stages = EngineStages(
-            workspace, workspace.engine(name), loaded.config, corpus, backend, fetcher
-        )
+        inputs = {"topic": topic, "search": backend.name, "limit": limit}
         job = EngineJob(
             topic=topic,
-            dataset=dataset,
+            dataset=dataset or f"engine-{slug(topic)}",
             limit=limit,
-            stages=stages,
-            record=record,
+            stages=EngineStages(workspace, folder, loaded.config, corpus, backend, fetcher),
+            record=RunRecord(workspace, name, kind="engine", recipe=loaded, inputs=inputs),
             progress=progress,
         )
-        with recorded(record):
+        with recorded(job.record):
             funnel = engine_flow.with_options(task_runner=task_runner(runner, workers))(job)
             result = {
                 "run": name,
-                "dataset": dataset,
+                "dataset": job.dataset,
                 "funnel": funnel,
-                "drops": record.data["drops"],
+                "drops": job.record.data["drops"],
             }
-            record.finish("done", outputs=result)
+            job.record.finish("done", outputs=result)
             write_catalog(workspace)
     return result
+
+
+def plan_engine(
+    *,
+    topic: str,
+    recipe: str,
+    settings: Sequence[str] = (),
+    search: str = "auto",
+    offline: bool = False,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Return what a run would fetch and what it would cost: what `--dry-run` shows."""
+    loaded = load_recipe(recipe, "data", EngineRecipe, settings)
+    corpus = load_corpus()
+    backend, _ = services(corpus, search=search, offline=offline)
+    topics = topics_from_corpus(topic, corpus)
+    hits, drops = search_topics(topics, backend, loaded.config.search)
+    urls = rank_urls(table_of("hits", hits), limit)
+    return {
+        "topics": len(topics),
+        "hits": len(hits),
+        "topics_without_hit": len(drops),
+        "pages": len(urls),
+        "llm_calls": 0,
+        "cost_usd": 0.0,
+        "urls": urls,
+    }
 
 
 def services(corpus: Corpus, *, search: str, offline: bool) -> tuple[SearchBackend, Fetcher]:
@@ -192,9 +200,10 @@ def _map(job: EngineJob, stage: Stage, pieces: Sequence[Sequence[Any]]) -> list[
         job.record.stage(
             "images", rows_in=rows_out, rows_out=stored, seconds=0.0, drops=picture_drops
         )
-    # A page gives many figures, a figure many samples: rows in say nothing of what was tried.
-    tried = rows_in if stage.name in ("search", "fetch") else rows_out + drops.total()
-    _limit_drops(job, stage.name, drops, tried)
+    if stage.name != "search":  # a topic that nothing is written about is no fault
+        # A page gives many figures, a figure many samples: rows in say nothing of what was tried.
+        tried = rows_in if stage.name == "fetch" else rows_out + drops.total()
+        _limit_drops(job, name, drops, tried)
     _limit_drops(job, "images", picture_drops, rows_out)
     return units
 

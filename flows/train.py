@@ -61,9 +61,7 @@ def run_train(
             workspace,
             run,
             kind="train",
-            recipe_name=loaded.name,
-            recipe=loaded.content(),
-            recipe_sha256=loaded.sha256,
+            recipe=loaded,
             seed=seed,
             inputs={"shards": str(folder), "from": str(start or ""), "runtime": runtime},
         )

@@ -131,17 +131,17 @@ def _ingest_parts(
         )
     )
     done: list[Unit] = []
-    size, read = file.stat().st_size, 0
+    size = file.stat().st_size
     for lines in parts_of(file, config):
         key = units.key(name, lines[0].line, len(lines))
         unit = units.load(key)
         done.append(
             unit or _ingest_unit(workspace, units, key, lines, name, file, pictures, config)
         )
-        read += sum(len(line.data) for line in lines)
-        progress("ingest", min(read, size), size)
+        progress("ingest", min(lines[-1].end, size), size)
     if not done:
         raise UserError(f"{file} holds no rows")
+    progress("ingest", size, size)
     units.keep_only(unit.key for unit in done)
     return done
 

@@ -1,7 +1,7 @@
 """Search: from a topic to ranked addresses, through one small protocol.
 
 A backend answers a query with hits in order. `CorpusSearch` ranks the embedded pages with BM25
-(Robertson and Zaragoza, 2009) over their words, titles counted more; it needs no network.
+(Robertson and Zaragoza, 2009) over their words, titles and topics counted more, without a network.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from cambrian_data.recipes import Config
 from cambrian_data.records import drop
 
 SEARCH_VERSION = "1"
-TITLE_WEIGHT = 5
-"""A word of the title counts as often as this in the text."""
+HEAD_WEIGHT = 5
+"""A word of a page's title or topics counts as often as this in its text."""
+MIN_SHARE_OF_BEST = 0.5
+"""Pages that score less than this share of the best one are about something else."""
 _K1, _B = 1.2, 0.75
 _STOP_WORDS = frozenset(
     ("a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the")
@@ -103,7 +105,7 @@ class CorpusSearch:
         self._pages = corpus.pages
         self._texts = [_plain(corpus.read_page(page.url)) for page in corpus.pages]
         self._counts = [
-            Counter(words_of(page.title) * TITLE_WEIGHT + words_of(text))
+            Counter(words_of(" ".join([page.title, *page.topics])) * HEAD_WEIGHT + words_of(text))
             for page, text in zip(corpus.pages, self._texts, strict=True)
         ]
         self._lengths = [sum(counts.values()) for counts in self._counts]
@@ -114,8 +116,9 @@ class CorpusSearch:
         """Return the pages that hold words of the query, best first, ties by address."""
         words = sorted(set(words_of(query)))
         scored = [(self._score(words, number), number) for number in range(len(self._pages))]
+        least = MIN_SHARE_OF_BEST * max((score for score, _ in scored), default=0.0)
         best = sorted(
-            (pair for pair in scored if pair[0] > 0),
+            (pair for pair in scored if pair[0] > 0 and pair[0] >= least),
             key=lambda pair: (-pair[0], self._pages[pair[1]].url),
         )
         return [

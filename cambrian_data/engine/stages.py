@@ -28,12 +28,14 @@ from cambrian_data.workspace import Workspace
 
 Rows = list[dict[str, Any]]
 
+FIGURES_VERSION = "1"
+"""Raised when extraction or the treatment of pictures changes what it gives."""
 VERSIONS = {
     "topics": TOPICS_VERSION,
     "search": SEARCH_VERSION,
     "fetch": FETCH_VERSION,
-    "figures": f"{extract.EXTRACT_VERSION}.{images.IMAGES_VERSION}",
-    "vqa": vqa.VQA_VERSION,
+    "figures": FIGURES_VERSION,
+    "vqa": vqa.EXTRACTIVE_VERSION,
 }
 """Version of every stage; part of the run's name and of every unit's key."""
 
@@ -80,8 +82,7 @@ class EngineStages:
     @property
     def vqa(self) -> Stage:
         """One chunk of all figures, each with its origin, to the table `samples`."""
-        config = [self.recipe.vqa.model_dump(mode="json"), self.recipe.seed]
-        return self._stage("vqa", self._write_samples, config)
+        return self._stage("vqa", self._write_samples, self.recipe.vqa.model_dump(mode="json"))
 
     # ------------------------------------------------------------------------------- work
 
@@ -164,12 +165,50 @@ class EngineStages:
             author=fetched.author,
         )
 
-    def _write_samples(self, figures: Sequence[dict[str, Any]]) -> StageOutput:
-        samples, drops = vqa.write_samples(figures, self.recipe.vqa, self.recipe.seed)
+    def _write_samples(self, joined: Sequence[dict[str, Any]]) -> StageOutput:
+        config = self.recipe.vqa
+        questions = vqa.questions_of(
+            ((row["figure"], row["page"]["title"] or "") for row in joined), config
+        )
+        samples: dict[str, dict[str, Any]] = {}
+        drops: Rows = []
+        for row in joined:
+            figure = row["figure"]
+            written = vqa.samples_of(
+                figure, row["picture"], questions.get(figure["id"], ()), _provenance(row), config
+            )
+            if not written:
+                drops.append(_vqa_drop(figure, figure["id"], "no_question"))
+            for sample in written:
+                if sample["id"] in samples:
+                    drops.append(_vqa_drop(figure, sample["id"], "duplicate"))
+                samples.setdefault(sample["id"], sample)
         return StageOutput(
-            {"samples": samples, "drops": drops},
+            {"samples": list(samples.values()), "drops": drops},
             numbers={"out": len(samples), "drops": count_drops(drops)},
         )
+
+
+def _vqa_drop(figure: dict[str, Any], record: str, reason: str) -> dict[str, Any]:
+    return drop("vqa", record, reason, source=figure["image_url"], raw=figure["caption"])
+
+
+def _provenance(row: dict[str, Any]) -> dict[str, Any]:
+    """Return where a figure's samples come from: page, picture, topic, search."""
+    page, picture, topic, hit = row["page"], row["picture"], row["topic"], row["hit"]
+    return {
+        "page_url": page["final_url"],
+        "page_title": page["title"],
+        "revision": page["revision"],
+        "retrieved_at": page["fetched_at"],
+        "license": picture["license"] or page["license"],
+        "author": picture["author"],
+        "topic": topic["topic"],
+        "field": topic["field"],
+        "subfield": topic["subfield"],
+        "query": hit["query"],
+        "hit_rank": hit["rank"],
+    }
 
 
 def _figure_row(figure: extract.Figure, page: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ class Clock:
 
 
 def test_a_run_is_written_as_it_goes(workspace):
-    record = RunRecord(workspace, "r-1", kind="engine", seed=1, recipe={"a": 1}, clock=Clock())
+    record = RunRecord(workspace, "r-1", kind="engine", seed=1, clock=Clock())
     assert read_run(workspace, "r-1")["status"] == "running"
     record.stage("fetch", rows_in=3, rows_out=2, seconds=0.12345, drops={"missing": 1})
     on_disk = read_run(workspace, "r-1")

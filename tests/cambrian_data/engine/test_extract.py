@@ -1,0 +1,242 @@
+"""Figures, captions, sections and prose of hand-made pages and, where at hand, of saved ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cambrian_data.engine.extract import (
+    ExtractConfig,
+    Figure,
+    extract,
+    filter_figures,
+    html_of_api_answer,
+    page_language,
+    page_title,
+)
+from cambrian_data.records import DROP_REASONS
+
+URL = "https://wiki.example.org/wiki/Pendulum"
+THUMB = "//up.example.org/images/thumb/a/ab/Swing.svg/330px-Swing.svg.png"
+ORIGINAL = "https://up.example.org/images/a/ab/Swing.svg"
+
+MODERN = f"""<html lang="en-GB"><head><title>Pendulum - Wiki</title></head><body>
+<h1 id="firstHeading">Pendulum</h1><div class="mw-parser-output">
+<p>A pendulum is a weight<sup class="reference"><a href="#n1">[1]</a></sup> on a string.</p>
+<div class="mw-heading mw-heading2"><h2 id="M">Motion</h2><span class="mw-editsection">edit</span>
+</div><p>It swings.</p>
+<div class="mw-heading mw-heading3"><h3>Period</h3></div>
+<figure typeof="mw:File/Thumb"><a href="/wiki/File:Swing.svg"><img src="{THUMB}" width="330"
+ height="200" alt="a swing"></a><figcaption>The <i>swing</i> of a bob
+<span class="mwe-math-element"><math><mi>T</mi></math></span><style>.a{{}}</style>.</figcaption>
+</figure>
+<p>The period depends on the length.</p>
+<div class="navbox"><figure><img src="/nav.png"><figcaption>Other pendulums</figcaption>
+</figure></div>
+</div></body></html>"""
+
+LEGACY = f"""<div class="mw-parser-output"><p>Lead text.</p>
+<h2><span class="mw-headline" id="M">Motion</span><span class="mw-editsection">[edit]</span></h2>
+<h3><span class="mw-headline">Period</span></h3>
+<div class="thumb tright"><div class="thumbinner"><a class="image"><img src="{THUMB}"></a>
+<div class="thumbcaption"><div class="magnify"><a>Enlarge</a></div>The swing of a bob.</div></div>
+</div><p>The period depends on the length.</p></div>"""
+
+
+def shared_folder() -> Path:
+    """Return the folder of saved pages and pictures, or skip the test."""
+    folder = Path(__file__).parents[4] / "shared" / "webdata"
+    if not folder.is_dir():
+        pytest.skip("the saved pages and pictures (shared/webdata) are not beside the checkout")
+    return folder
+
+
+def one(html: str) -> Figure:
+    (figure,) = extract(html, URL)
+    return figure
+
+
+@pytest.mark.parametrize("html", [MODERN, LEGACY], ids=["modern", "legacy"])
+def test_mediawiki_markups_give_the_same_figure(html: str) -> None:
+    figure = one(html)
+    assert figure.image_url == ORIGINAL
+    assert figure.caption == "The swing of a bob."
+    assert figure.section == ["Motion", "Period"]
+    assert figure.text == "The period depends on the length."
+
+
+def test_figure_in_the_lead_has_no_section_and_clean_prose() -> None:
+    html = MODERN.replace("<p>A pendulum", '<figure><img src="/x.png"><figcaption>Bob</figcaption>'
+                          "</figure><p>A pendulum")  # fmt: skip
+    lead = extract(html, URL)[0]
+    assert (lead.section, lead.text) == ([], "A pendulum is a weight on a string.")
+    assert lead.image_url == "https://wiki.example.org/x.png"
+
+
+def test_corpus_thumbnails_lead_to_the_original() -> None:
+    html = '<figure><img src="/images/thumb/X.png/330px-X.png"><figcaption>X</figcaption></figure>'
+    assert one(html).image_url == "https://wiki.example.org/images/X.png"
+
+
+def test_lazy_pictures_count_once_with_the_true_address() -> None:
+    html = """<article><p>text</p><figure><img src="data:image/gif;base64,R0lGODlhAQABAA==">
+    <noscript><img src="/full/1200/a.jpg"></noscript>
+    <span class="lazy" data-src="/full/1200/a.jpg"></span><figcaption>A cat</figcaption></figure>
+    <figure><img src="/blank.gif" data-src="/b.jpg"><figcaption>A dog</figcaption></figure>
+    <figure><picture><source srcset="/c-2.webp 2x, /c-1.webp 1x"><img src="data:,"></picture>
+    <figcaption>A fox</figcaption></figure></article>"""
+    urls = [
+        figure.image_url.removeprefix("https://wiki.example.org") for figure in extract(html, URL)
+    ]
+    assert urls == ["/full/1200/a.jpg", "/b.jpg", "/c-2.webp"]
+
+
+def test_gallery_and_group_captions() -> None:
+    html = """<div class="mw-parser-output"><p>t</p><ul class="gallery">
+    <li class="gallerybox"><div class="thumb"><img src="/1.jpg"></div>
+    <div class="gallerytext"><p>First one</p></div></li>
+    <li class="gallerybox"><div class="thumb"><img src="/2.jpg"></div>
+    <div class="gallerytext">Second one</div></li></ul>
+    <div class="thumb tmulti tright"><div class="thumbinner"><div class="trow">
+    <div class="tsingle"><div class="thumbimage"><img src="/3.jpg"></div></div>
+    <div class="tsingle"><div class="thumbimage"><img src="/4.jpg"></div>
+    <div class="thumbcaption">Own caption</div></div></div>
+    <div class="trow"><div class="thumbcaption">Both of them</div></div></div></div></div>"""
+    captions = [figure.caption for figure in extract(html, URL)]
+    assert captions == ["First one", "Second one", "Both of them", "Own caption"]
+
+
+def test_general_captions() -> None:
+    html = """<body><p>Some prose.</p><div class="wp-caption"><a><img src="/1.jpg"></a>
+    <p class="wp-caption-text">From a blog</p></div>
+    <div class="image"><img src="/2.jpg"><span class="image-caption">From a paper</span></div>
+    <div class="figure"><img src="/3.png"><p class="caption">From manuals
+    <a class="headerlink">P</a></p></div></body>"""
+    captions = [figure.caption for figure in extract(html, URL)]
+    assert captions == ["From a blog", "From a paper", "From manuals"]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<nav><figure><img src="/1.png"><figcaption>c</figcaption></figure></nav>',
+        '<footer><img src="/1.png"></footer>',
+        '<img src="/pixel.gif" width="1" height="1">',
+        '<img src="/icon.png" width="16" height="16">',
+        '<img src="data:image/png;base64,AAAA">',
+        '<img class="mwe-math-fallback-image-inline" src="/math/render/svg/0a">',
+        '<a href="/other"><figure><img src="/t.jpg"><figcaption>Read on</figcaption></figure></a>',
+        '<p class="related-posts"><img src="/t.jpg" width="300"></p>',
+        '<figure><video src="/v.mp4"></video><figcaption>A film</figcaption></figure>',
+    ],
+)
+def test_furniture_is_no_figure(html: str) -> None:
+    assert extract(f"<body><p>{'Prose of the article. ' * 20}</p>{html}</body>", URL) == []
+
+
+def test_pictures_without_caption_are_given_for_the_filter_to_count() -> None:
+    figure = one('<body><p>x</p><img src="/photo.jpg" alt="a photo" width="400"></body>')
+    assert (figure.caption, figure.alt) == ("", "a photo")
+
+
+def test_same_picture_under_two_captions_is_two_figures() -> None:
+    html = "".join(
+        f'<h2>{name}</h2><figure><img src="/a.png"><figcaption>{name} seen</figcaption></figure>'
+        for name in ("One", "Two")
+    )
+    figures = extract(html, URL)
+    assert [figure.section for figure in figures] == [["One"], ["Two"]]
+    assert [figure.position for figure in figures] == [0, 1]
+
+
+def test_title_and_language() -> None:
+    assert page_title(MODERN) == "Pendulum"
+    assert page_title("<title>Only a\n title</title>") == "Only a title"
+    assert page_language(MODERN) == "en"
+    assert page_language("<p>no</p>") == ""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"parse": {"title": "T", "text": "<p>x</p>"}},
+        {"parse": {"title": "T", "text": {"*": "<p>x</p>"}}},
+        {"query": {"pages": {"1": {"title": "T", "revisions": [{"*": "<p>x</p>"}]}}}},
+        {
+            "query": {
+                "pages": [
+                    {"title": "T", "revisions": [{"slots": {"main": {"content": "<p>x</p>"}}}]}
+                ]
+            }
+        },
+    ],
+)
+def test_html_of_api_answers(answer: object) -> None:
+    assert html_of_api_answer(answer) == ("T", "<p>x</p>")
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"error": {}}, {"query": {"pages": {"-1": {}}}}])
+def test_api_answers_without_a_page(answer: object) -> None:
+    assert html_of_api_answer(answer) is None
+
+
+def figure_with(**changes: object) -> Figure:
+    values: dict = {"image_url": "https://x.org/a.png", "caption": "A caption of five words"}
+    values |= {"alt": "", "section": ["Motion"], "text": "word " * 60, "position": 0}
+    return Figure(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"caption": ""}, "no_caption"),
+        ({"caption": "Two words"}, "short_caption"),
+        ({"text": "word " * 50}, "short_text"),
+        ({"section": ["see ALSO", "Motion"]}, "skipped_section"),
+        ({"section": ["Einzelnachweise"]}, "skipped_section"),
+    ],
+)
+def test_filter_reasons(changes: dict, reason: str) -> None:
+    kept, rejected = filter_figures([figure_with(**changes)], ExtractConfig())
+    assert kept == []
+    assert [item.reason for item in rejected] == [reason]
+    assert reason in DROP_REASONS["extract"]
+
+
+def test_filter_keeps_the_first_of_duplicates_and_51_words() -> None:
+    figures = [figure_with(text="word " * 51), figure_with(position=1)]
+    kept, rejected = filter_figures(figures, ExtractConfig())
+    assert kept == figures[:1]
+    assert [item.reason for item in rejected] == ["duplicate"]
+
+
+def test_saved_pages() -> None:
+    """Every captioned figure that was listed by hand is found, under its own heading."""
+    missed, wrong = [], []
+    for answer_file in sorted(shared_folder().rglob("*.expected.json")):
+        answer = json.loads(answer_file.read_text(encoding="utf-8"))
+        found: dict[str, set[str | None]] = {}
+        for figure in extract(html_of(answer_file.parent / answer["page"]), answer["page_url"]):
+            heading = figure.section[-1] if figure.section else None
+            found.setdefault(figure.caption[:25].lower(), set()).add(heading)
+        for item in answer["items"]:
+            captions = [item["caption"], *item.get("caption_alternatives", [])]
+            headings = [found[c[:25].lower()] for c in captions if c and c[:25].lower() in found]
+            wanted = {item["heading"], *item.get("heading_alternatives", [])}
+            if not headings and not item.get("optional"):
+                missed.append(item["caption"])
+            elif headings and not headings[0] & wanted:
+                wrong.append(item["caption"])
+    assert len(missed) <= 5, missed
+    assert len(wrong) <= 5, wrong
+
+
+def html_of(page: Path) -> str | bytes:
+    data = page.read_bytes()
+    if page.suffix != ".json":
+        return data
+    found = html_of_api_answer(json.loads(data.decode("utf-8-sig")))
+    assert found is not None
+    return found[1]
