@@ -6,7 +6,6 @@ commands, so that `cambrian --help` answers at once.
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +26,24 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Make, check, balance and look at data.")
 app.add_typer(data, name="data")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from cambrian_data import __version__
+
+        output.out.print(f"cambrian {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    pass
+
 
 Topic = Annotated[str, typer.Option(help="A field, a subfield or a topic, such as physics.")]
 Recipe = Annotated[str, typer.Option(help="A recipe's name, or a path to a YAML file.")]
@@ -217,7 +234,14 @@ def train(
         Path | None, typer.Option("--from", help="Checkpoint to start from.")
     ] = None,
     runtime: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint.")] = True,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Go on from the newest checkpoint, or start anew; default: the same run goes on.",
+            show_default=False,
+        ),
+    ] = None,
     settings: options.Settings = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -269,32 +293,14 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; return its exit code: 0 done, 1 failed, 2 the user's mistake."""
-    from cambrian_data.records import RunFailed, UserError
-
     signal.signal(signal.SIGTERM, _as_interrupt)
     output.set_up_logging()
     try:
         app(arguments, standalone_mode=True)
     except SystemExit as stop:
         return int(stop.code or 0)
-    except UserError as error:
-        return output.fail(str(error), output.EXIT_USER)
-    except RunFailed as error:
-        return output.fail(str(error), output.EXIT_FAILED)
-    except output.Interrupted:
-        return output.fail(
-            "stopped; what was finished is kept, the same command goes on", output.EXIT_INTERRUPTED
-        )
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return output.fail(
-                f"no space left on the disk while writing {error.filename or ''}; "
-                "free some and run the same command again",
-                output.EXIT_FAILED,
-            )
-        return output.fail_unexpected(error)
-    except Exception as error:  # noqa: BLE001 - the last border: shown as a bug, with traceback
-        return output.fail_unexpected(error)
+    except Exception as error:  # noqa: BLE001 - the last border: each becomes a message
+        return output.explain(error)
     return 0
 
 

@@ -5,6 +5,7 @@ With `--json` stdout holds one JSON value and nothing else, errors included.
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import time
@@ -139,11 +140,25 @@ def fail(message: str, code: int) -> int:
     return code
 
 
-def fail_unexpected(error: BaseException) -> int:
-    """Print an error that no one foresaw, with its traceback, and say that it is a bug."""
+def explain(error: Exception) -> int:
+    """Print what went wrong and what to do; return the exit code."""
+    from cambrian_data.records import RunFailed, UserError
+
+    if isinstance(error, Interrupted):
+        message = "stopped; what was finished is kept, the same command goes on"
+        return fail(message, EXIT_INTERRUPTED)
+    if isinstance(error, UserError):
+        return fail(str(error), EXIT_USER)
+    if isinstance(error, RunFailed):
+        return fail(str(error), EXIT_FAILED)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return fail(
+            f"no space left on the disk while writing {error.filename or 'a file'}; free some and "
+            "run the same command again",
+            EXIT_FAILED,
+        )
     traceback.print_exception(error, file=sys.stderr)
     return fail(
-        f"unexpected {type(error).__name__}: {error} (a bug: please report it with the "
-        "lines above)",
+        f"unexpected {type(error).__name__}: {error} (a bug: please report it with the lines above)",
         EXIT_FAILED,
     )

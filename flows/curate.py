@@ -26,7 +26,7 @@ from cambrian_data.records import Progress, content_id, silent
 from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.shards import read_index
 from cambrian_data.workspace import Build, Workspace, published
-from flows.running import map_stage, run_call, task_runner
+from flows.running import map_stage, run_call, run_flow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def run_curate(
             progress=progress,
         )
         with recorded(record):
-            result = curate_flow.with_options(task_runner=task_runner(runner, workers))(job)
+            result = run_flow(curate_flow, job, runner=runner, workers=workers)
             record.finish("done", outputs=result)
             write_catalog(workspace)
     return result

@@ -16,6 +16,7 @@ from cambrian_data.report import write_report
 from cambrian_data.workspace import Workspace
 from flows.curate import run_curate
 from flows.engine import run_engine
+from flows.running import run_flow
 from flows.train import run_train
 
 INSTRUCTIONS_NAME = "embedded-instructions"
@@ -35,7 +36,7 @@ def run_demo(
     Returns:
         The results of every step, where things are, and queries to try.
     """
-    return demo_flow(workspace, topic, progress)
+    return run_flow(demo_flow, workspace, topic, progress)
 
 
 @flow(name="demo", validate_parameters=False, persist_result=False)

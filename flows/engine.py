@@ -23,7 +23,7 @@ from cambrian_data.records import Progress, RunFailed, UserError, content_id, si
 from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.units import Stage, Unit, chunks
 from cambrian_data.workspace import Workspace, slug
-from flows.running import map_stage, run_call, task_runner
+from flows.running import map_stage, run_call, run_flow
 
 TOPICS_PER_UNIT = 16
 PAGES_PER_UNIT = 4
@@ -92,7 +92,7 @@ def run_engine(
             progress=progress,
         )
         with recorded(job.record):
-            funnel = engine_flow.with_options(task_runner=task_runner(runner, workers))(job)
+            funnel = run_flow(engine_flow, job, runner=runner, workers=workers)
             result = {
                 "run": name,
                 "dataset": job.dataset,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefect import task
+from prefect import Flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.server.api.server import SubprocessASGIServer
@@ -80,7 +80,20 @@ def map_stage(stage: Stage, pieces: Sequence[Sequence[Any]], progress: Progress)
     return [unit for unit in units.values() if unit]
 
 
-def watch_helper(home: Path) -> None:
+def run_flow(
+    flow: Flow[..., ResultT], *arguments: Any, runner: str = "threads", workers: int | None = None
+) -> ResultT:
+    """Run a flow on the task runner of a name; its errors are raised as they are.
+
+    Raises:
+        UserError: no such runner.
+    """
+    chosen = task_runner(runner, workers)
+    _watch_helper(Path(os.environ["PREFECT_HOME"]))
+    return flow.with_options(task_runner=chosen)(*arguments)
+
+
+def _watch_helper(home: Path) -> None:
     """Write down Prefect's helper process as soon as it starts.
 
     It outlives a kill -9 of this process; `flows.settings.end_orphan` then finds it by its number.

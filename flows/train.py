@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 
 from cambrian_data.catalog import write_catalog
 from cambrian_data.optional import require
 from cambrian_data.recipes import Recipe, load_recipe
-from cambrian_data.records import Progress, UserError, content_id, silent
+from cambrian_data.records import Progress, UserError, silent
 from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.shards import read_index
 from cambrian_data.workspace import Workspace
-from cambrian_model.recipe import TrainRecipe
-from flows.running import run_call
+from cambrian_model.recipe import Stage, TrainRecipe
+from flows.running import run_call, run_flow
 
 STAGES = ("pretrain", "finetune")
 
@@ -51,36 +52,14 @@ def run_train(
         UserError: a stage, recipe, shards, checkpoint or runtime that is not there.
     """
     loaded, folder, out, start = _inputs(workspace, stage, recipe, settings, shards, start_from)
-    from cambrian_model.runtime import runtime_of
-    from cambrian_model.train import train
-
-    index = content_id(read_index(folder))
-    run = run_name(f"train-{loaded.name}-{stage}", loaded.content(), stage, index, str(start), seed)
-    with workspace.lock(f"train-{loaded.name}-{stage}", lambda note: progress(note, 0, None)):
-        record = RunRecord(
-            workspace,
-            run,
-            kind="train",
-            recipe=loaded,
-            seed=seed,
-            inputs={"shards": str(folder), "from": str(start or ""), "runtime": runtime},
-        )
-
-        def call() -> Any:
-            return train(
-                loaded.config,
-                stage,
-                folder,
-                out,
-                init_from=start,
-                resume=resume,
-                runtime=runtime_of(runtime, threads=loaded.config.cpu_threads),
-                seed=seed,
-                progress=progress,
-            )
-
+    name = f"train-{loaded.name}-{stage}"
+    run = run_name(name, loaded.content(), stage, read_index(folder), str(start or ""), seed)
+    inputs = {"shards": str(folder), "from": str(start or ""), "runtime": runtime}
+    call = _training(loaded.config, stage, folder, out, start, runtime, resume, seed, progress)
+    with workspace.lock(name, lambda note: progress(note, 0, None)):
+        record = RunRecord(workspace, run, kind="train", recipe=loaded, seed=seed, inputs=inputs)
         with recorded(record):
-            trained = train_flow(stage, call)
+            trained = run_flow(train_flow, stage, call)
             result = _result(workspace, stage, trained)
             record.stage(
                 stage,
@@ -92,6 +71,35 @@ def run_train(
             record.finish("done", outputs=result)
             write_catalog(workspace)
     return result
+
+
+def _training(
+    config: TrainRecipe,
+    stage: str,
+    shards: Path,
+    out: Path,
+    start: Path | None,
+    runtime: str,
+    resume: bool | None,
+    seed: int,
+    progress: Progress,
+) -> Callable[[], Any]:
+    """Return the call that trains; made first, so that a wrong runtime costs nothing."""
+    from cambrian_model.runtime import runtime_of
+    from cambrian_model.train import train
+
+    return partial(
+        train,
+        config,
+        cast(Stage, stage),
+        shards,
+        out,
+        init_from=start,
+        resume=resume,
+        runtime=runtime_of(runtime, threads=config.cpu_threads),
+        seed=seed,
+        progress=progress,
+    )
 
 
 @flow(name="train", validate_parameters=False, persist_result=False)

@@ -1,0 +1,154 @@
+"""The folder of a run: whose run it is, where it starts, and its stored result.
+
+`run.json` holds the hash of all that decides the outcome (recipe, stage, shards, start, seed), so
+that a run is known again; `result.json` is written once it is finished. No paths, no times.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cambrian_data.records import UserError, content_id
+from cambrian_data.shards import read_index
+from cambrian_model.checkpoint import (
+    MANIFEST_NAME,
+    checkpoint_id,
+    checkpoint_problem,
+    checkpoints,
+    latest_checkpoint,
+    remove_leftovers,
+)
+from cambrian_model.metrics import LOG_NAME
+from cambrian_model.recipe import Stage, TrainRecipe
+
+RESULT_NAME = "result.json"
+RUN_NAME = "run.json"
+_VERSION = 1
+
+
+class TrainError(UserError):
+    """Training that cannot start or go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a stage ended with."""
+
+    checkpoint: Path
+    """The last checkpoint."""
+    steps: int
+    samples: int
+    """Usable samples in the shards."""
+    skipped: dict[str, int]
+    """Unusable samples, by reason."""
+    first_tenth_loss: float
+    """Mean training loss over the first tenth of the steps."""
+    last_tenth_loss: float
+    """Mean training loss over the last tenth of the steps."""
+    own_pictures_loss: float | None = None
+    """After stage 2: loss of the samples with pictures; None where that has no meaning."""
+    shuffled_pictures_loss: float | None = None
+    """The same texts, each with pictures of other samples."""
+    seconds: float = 0.0
+    """Time that this call took; not stored."""
+
+
+def start_checkpoint(stage: Stage, init_from: Path | None) -> Path | None:
+    """Return the checkpoint to start from; a folder stands for its newest one."""
+    if init_from is None:
+        if stage == "finetune":
+            raise TrainError(
+                "finetune starts from a pretrain checkpoint and none is given; run "
+                "`cambrian train --stage pretrain` first or name one with --from"
+            )
+        return None
+    if (init_from / MANIFEST_NAME).is_file():
+        problem = checkpoint_problem(init_from)
+        if problem:
+            raise TrainError(f"cannot start from {init_from}: {problem}; choose another checkpoint")
+        return init_from
+    found = latest_checkpoint(init_from)
+    if found is None:
+        raise TrainError(
+            f"there is no whole checkpoint in {init_from} to start {stage} from; run "
+            "`cambrian train --stage pretrain` first or name another one with --from"
+        )
+    return found
+
+
+def run_identity(
+    config: TrainRecipe, stage: Stage, shards: Path, start: Path | None, seed: int
+) -> str:
+    """Return the hash of all that decides the outcome of a stage."""
+    other = "finetune" if stage == "pretrain" else "pretrain"
+    recipe = config.model_dump(mode="json", exclude={other})
+    origin = checkpoint_id(start) if start else None
+    return content_id("train", _VERSION, stage, recipe, read_index(shards), origin, seed)
+
+
+def is_same_run(out: Path, identity: str) -> bool:
+    """Whether a folder holds the run of this identity, finished or not."""
+    marker = out / RUN_NAME
+    return marker.is_file() and _read_json(marker).get("identity") == identity
+
+
+def finished_result(out: Path, identity: str, resume: bool) -> TrainResult | None:
+    """Return the result if this very run is finished in `out`, else None.
+
+    Raises:
+        TrainError: `resume`, and the folder holds another run.
+    """
+    if is_same_run(out, identity):
+        return read_result(out)
+    if resume and ((out / RUN_NAME).is_file() or checkpoints(out)):
+        raise TrainError(
+            f"{out} holds a run with another recipe, seed, start or other shards; give those of "
+            "that run, choose another folder, or leave out --resume to start anew in this one"
+        )
+    return None
+
+
+def claim_folder(out: Path, identity: str, resume: bool) -> None:
+    """Make `out` this run's folder; without `resume` what an earlier run left there goes."""
+    out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
+    if not resume:
+        for path in checkpoints(out):
+            shutil.rmtree(path)
+        for name in (LOG_NAME, RESULT_NAME):
+            (out / name).unlink(missing_ok=True)
+    _write_json(out / RUN_NAME, {"identity": identity})
+
+
+def store_result(out: Path, result: TrainResult) -> None:
+    """Write the result of a finished run, without times and with its checkpoint's name alone."""
+    stored = asdict(result) | {"checkpoint": result.checkpoint.name}
+    del stored["seconds"]
+    _write_json(out / RESULT_NAME, stored)
+
+
+def read_result(out: Path) -> TrainResult | None:
+    """Return the stored result of a finished run whose checkpoint is still whole."""
+    path = out / RESULT_NAME
+    stored = _read_json(path) if path.is_file() else {}
+    if not stored or checkpoint_problem(out / stored["checkpoint"]) is not None:
+        return None
+    return TrainResult(**(stored | {"checkpoint": out / stored["checkpoint"]}))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return a small JSON object; a damaged one counts as empty."""
+    try:
+        return json.loads(path.read_bytes())
+    except json.JSONDecodeError:
+        return {}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
