@@ -33,6 +33,8 @@ from cambrian_data.records import TABLES, UserError, bytes_id
 ENGINE_TABLES = ("topics", "hits", "pages", "figures", "samples", "drops")
 POOL_TABLES = ("samples", "drops")
 MIXTURE_TABLES = ("samples", "drops", "clusters", "matches")
+MIN_FREE_BYTES = 64 * 2**20
+"""With less room on the disk a run is not started: its helper database alone needs some MiB."""
 EMPTY = "_empty"
 """Folder of the empty parts that let every view bind before there is anything to show."""
 
@@ -76,6 +78,13 @@ class Workspace:
                 f"({error.strerror}: {error.filename}); give another folder "
                 "with --workspace or CAMBRIAN_WORKSPACE"
             ) from None
+        free = shutil.disk_usage(workspace.root).free
+        if free < MIN_FREE_BYTES:
+            raise WorkspaceError(
+                f"only {free // 2**20} MiB are free where the workspace {workspace.root} lies, at "
+                f"least {MIN_FREE_BYTES // 2**20} are needed; free some, or give another folder "
+                "with --workspace"
+            )
         return workspace
 
     @classmethod

@@ -27,8 +27,9 @@ from flows.settings import remember_helper
 
 RUNNERS = ("threads",)
 """Names for --runner. Dask and Ray come with curation at scale."""
-# What goes wrong in a flow is raised to the caller, who explains it; Prefect would print it too.
-for _name in ("prefect.flow_runs", "prefect.task_runs"):
+# What goes wrong in a flow is raised to the caller, who explains it; these would print it too, and
+# the last one what an interrupt breaks off in a task's callback.
+for _name in ("prefect.flow_runs", "prefect.task_runs", "concurrent.futures"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 ResultT = TypeVar("ResultT")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -57,6 +58,13 @@ def test_a_file_in_the_way_is_explained(tmp_path):
         Workspace.create(tmp_path / "file")
     with pytest.raises(WorkspaceError, match="file"):
         Workspace.create(tmp_path / "file" / "below")
+
+
+def test_a_full_disk_is_explained_before_a_run_starts(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=3 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(WorkspaceError, match="only 3 MiB are free"):
+        Workspace.create(tmp_path / "ws")
 
 
 def test_a_workspace_that_is_not_there_is_explained(tmp_path):
