@@ -25,7 +25,7 @@ from cambrian_data.recipes import Recipe, load_recipe
 from cambrian_data.records import Progress, content_id, silent
 from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.shards import read_index
-from cambrian_data.workspace import Build, Workspace, published
+from cambrian_data.workspace import Build, Workspace, check_name, published
 from flows.running import map_stage, run_call, run_flow
 
 
@@ -71,7 +71,7 @@ def run_curate(
     manifests = dataset_manifests(workspace, datasets)
     inputs = {name: content_id(found["files"]) for name, found in manifests.items()}
     parts = ["curate", loaded.content(), inputs, CURATE_VERSION]
-    name = name or loaded.name
+    name = check_name(name or loaded.name)
     run = run_name(f"curate-{name}", *parts)
     with workspace.lock(f"mixture-{name}", lambda note: progress(note, 0, None)):
         record = RunRecord(

@@ -22,7 +22,7 @@ from cambrian_data.recipes import load_recipe
 from cambrian_data.records import Progress, RunFailed, UserError, content_id, silent, table_of
 from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.units import Stage, Unit, chunks
-from cambrian_data.workspace import Workspace, slug
+from cambrian_data.workspace import Workspace, check_name, slug
 from flows.running import map_stage, run_call, run_flow
 
 TOPICS_PER_UNIT = 16
@@ -79,13 +79,14 @@ def run_engine(
     corpus = load_corpus()
     backend, fetcher = services(corpus, search=search, offline=offline)
     dependencies = [topic.casefold(), limit, loaded.content(), backend.name, corpus.sha256]
+    dataset = check_name(dataset or f"engine-{slug(topic)}")
     name = run_name(topic, "engine", dependencies, VERSIONS)
     folder = workspace.engine(name)
     with workspace.lock(f"engine-{name}", lambda note: progress(note, 0, None)):
         inputs = {"topic": topic, "search": backend.name, "limit": limit}
         job = EngineJob(
             topic=topic,
-            dataset=dataset or f"engine-{slug(topic)}",
+            dataset=dataset,
             limit=limit,
             stages=EngineStages(workspace, folder, loaded.config, corpus, backend, fetcher),
             record=RunRecord(workspace, name, kind="engine", recipe=loaded, inputs=inputs),

@@ -52,6 +52,7 @@ def ingest_file(
     """
     config = _config(check_images, strict)
     _check_paths(file, images)
+    target = workspace.pool(name)
     source = {"file": file.name, "sha256": file_sha256(file), "config": config.model_dump()}
     state = {"source": source, "pictures": _listing(images), "version": INGEST_VERSION}
     run = run_name(f"ingest-{name}", name, state)
@@ -59,7 +60,7 @@ def ingest_file(
         record = RunRecord(
             workspace, run, kind="ingest", inputs={"file": str(file), "images": str(images or "")}
         )
-        build = Build(workspace, workspace.pool(name), content_id(state))
+        build = Build(workspace, target, content_id(state))
         with recorded(record):
             if not build.is_done():
                 units = _ingest_parts(

@@ -26,8 +26,11 @@ from cambrian_data.records import CATEGORIES, IMAGE_TOKEN, SAMPLE, sample_id
 GENERATOR = "extractive"
 _CATEGORY_OF_KIND = {
     "identify": "general",
+    "describe": "general",
     "value": "ocr",
+    "gap": "ocr",
     "date": "ocr",
+    "axis": "ocr",
     "count": "counting",
     "colour": "general",
     "label": "science",
@@ -35,6 +38,8 @@ _CATEGORY_OF_KIND = {
     "compare": "science",
     "explain": "science",
     "define": "science",
+    "which": "science",
+    "behave": "science",
     "context": "science",
     "topic": "general",
 }

@@ -277,7 +277,7 @@ def test_rules_hold_for_any_caption(caption: str, text: str, title: str, seed: i
     assert qas == write_questions(figure, config)
     assert len(qas) <= config.max_questions
     assert len({qa.question.lower() for qa in qas}) == len(qas)
-    known = set(tokens(caption + "\n" + text))
+    known = set(tokens(f"{caption}\n{text}\n{title}"))
     for qa in qas:
         assert qa.answer.strip() == qa.answer != ""
         assert qa.answer.strip(". ").lower() != caption.strip(". ").lower()

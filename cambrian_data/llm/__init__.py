@@ -1,0 +1,1 @@
+"""Writers of questions and answers: those that ask a language model and one that needs none."""
