@@ -202,7 +202,8 @@ def show_demo(workspace: Workspace, result: Mapping[str, Any]) -> None:
 
 def show_ingest(result: Mapping[str, Any]) -> None:
     """Print what ingest kept, mended and dropped."""
-    output.fields({key: result[key] for key in ("dataset", "rows", "samples", "pictures")})
-    if result["mended"]:
-        output.fields({"mended": ", ".join(f"{k} {v:,}" for k, v in result["mended"].items())})
+    shown = {key: result[key] for key in ("dataset", "rows", "samples", "pictures")}
+    for key in ("mended", "unknown_sources"):
+        shown[key] = ", ".join(f"{name} {count:,}" for name, count in result[key].items())
+    output.fields(shown)
     show_drops({"ingest": result["drops"]})

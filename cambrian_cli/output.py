@@ -74,7 +74,8 @@ def plain(cell: Any) -> str:
 
 
 def fields(values: Mapping[str, Any]) -> None:
-    """Print names and values, one a line."""
+    """Print names and values, one a line; what is empty is left out."""
+    values = {name: value for name, value in values.items() if value not in (None, "", {}, [])}
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
         out.print(f"  [bold]{name:<{width}}[/]  {plain(value)}")

@@ -43,8 +43,16 @@ def read_case(golden_folder):
 # ------------------------------------------------------------------- a stand-in for real data
 
 QUANTITIES = ("speed", "pressure", "temperature", "voltage", "mass", "energy", "force", "current")
-PLACES = ("a copper wire", "a falling stone", "the upper air", "a small engine", "two mirrors",
-          "a growing cell", "the river bed", "a spring under load")
+PLACES = (
+    "a copper wire",
+    "a falling stone",
+    "the upper air",
+    "a small engine",
+    "two mirrors",
+    "a growing cell",
+    "the river bed",
+    "a spring under load",
+)
 COLOURS = ("red", "green", "blue", "black", "orange", "purple")
 SHAPES = ("circles", "squares")
 ONE_WORD = "Answer the question using a single word or phrase."
@@ -154,8 +162,12 @@ def make_recipe(**changes):
             "towers": ["tiny-clip", "tiny-convnext"],
             "connector": {"hidden_size": 32, "num_heads": 4, "num_layers": 1, "query_grids": [4]},
             "decoder": {
-                "model_type": "llama", "hidden_size": 32, "intermediate_size": 64,
-                "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
+                "model_type": "llama",
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
                 "tie_word_embeddings": True,
             },
         },
@@ -195,11 +207,17 @@ def make_sample(turns, pictures=(), system=None, source="test"):
                 width, height = image.size
         except OSError:
             width = height = 1
-        images.append({"sha256": bytes_id(data), "width": width, "height": height,
-                       "file": f"{number}.png"})
+        images.append(
+            {"sha256": bytes_id(data), "width": width, "height": height, "file": f"{number}.png"}
+        )
     record = {
-        "id": sample_id(conversations, images), "source": source, "dataset": source,
-        "category": "science", "conversations": conversations, "system": system, "images": images,
+        "id": sample_id(conversations, images),
+        "source": source,
+        "dataset": source,
+        "category": "science",
+        "conversations": conversations,
+        "system": system,
+        "images": images,
     }
     return ShardSample("", record, list(pictures))
 
@@ -212,9 +230,12 @@ def standin_samples(num_figures=70, num_counting=60, num_text=35):
         quantity, other = _pick(QUANTITIES, "q", number), _pick(QUANTITIES, "o", number)
         place = _pick(PLACES, "p", number)
         answers = [
-            ("What does the figure show?",
-             f"The figure shows the {quantity} of {place} against its {other}, drawn as {curves} "
-             f"{colour} curves over part {number} of the range.", None),
+            (
+                "What does the figure show?",
+                f"The figure shows the {quantity} of {place} against its {other}, drawn as "
+                f"{curves} {colour} curves over part {number} of the range.",
+                None,
+            ),
             ("How many curves are in the figure?", f"{curves}", ONE_WORD),
             ("Which colour are the curves?", f"The curves are {colour}.", None),
         ]
@@ -226,10 +247,17 @@ def standin_samples(num_figures=70, num_counting=60, num_text=35):
         samples.append(make_sample([(question, f"There are {count} {shape}.")], [data]))
     for number in range(num_text):
         quantity = QUANTITIES[number % len(QUANTITIES)]
-        samples.append(make_sample(
-            [(f"What is {quantity}, in lesson {number}?",
-              f"In lesson {number} the {quantity} is {_pick(PLACES, 't', number)} at work.")]
-        ))
+        samples.append(
+            make_sample(
+                [
+                    (
+                        f"What is {quantity}, in lesson {number}?",
+                        f"In lesson {number} the {quantity} is at work: "
+                        f"{_pick(PLACES, 't', number)}.",
+                    )
+                ]
+            )
+        )
     return samples
 
 

@@ -57,7 +57,9 @@ def test_unusable_samples_are_counted_by_reason_and_left_out(
     found = read_examples(shards, make, make_picture_store(SPECS, 8), 0.5)
     assert [e.sample_id for e in found.items] == [s.record["id"] for s in good]
     assert found.skipped == {
-        "answers_cut": 1, "image_token_mismatch": 1, "picture_unreadable": 2,
+        "answers_cut": 1,
+        "image_token_mismatch": 1,
+        "picture_unreadable": 2,
     }
 
 
@@ -106,8 +108,9 @@ def test_a_batch_of_several_pictures_one_and_none(new_sample, make, draw_picture
 def test_the_samples_own_system_prompt_goes_before_the_recipes(new_sample, make):
     store = make_picture_store(SPECS, 8)
     texts = [
-        make.tokenizer.decode(make(new_sample([("What?", "A.")], (), system), store)
-                              .encoded.input_ids)
+        make.tokenizer.decode(
+            make(new_sample([("What?", "A.")], (), system), store).encoded.input_ids
+        )
         for system in (None, "Use one word.", "")
     ]
     assert ["Be brief." in text for text in texts] == [True, False, False]
@@ -141,12 +144,21 @@ def test_the_stream_goes_on_from_its_state_in_mid_epoch():
 
 def test_features_are_the_same_whatever_batch_they_are_asked_for_in(draw_picture):
     torch.set_num_threads(1)
-    model = CambrianModel(CambrianConfig(
-        towers=["tiny-clip", "tiny-convnext"],
-        connector={"hidden_size": 32, "num_heads": 4, "query_grids": [4]},
-        decoder={"model_type": "llama", "vocab_size": 64, "hidden_size": 32, "pad_token_id": 0,
-                 "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
-    ))
+    model = CambrianModel(
+        CambrianConfig(
+            towers=["tiny-clip", "tiny-convnext"],
+            connector={"hidden_size": 32, "num_heads": 4, "query_grids": [4]},
+            decoder={
+                "model_type": "llama",
+                "vocab_size": 64,
+                "hidden_size": 32,
+                "pad_token_id": 0,
+                "intermediate_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+            },
+        )
+    )
     store = make_picture_store(SPECS, 8)
     for name, colour in (("a", "red"), ("b", "blue"), ("c", "green")):
         store.add(name, draw_picture(colour, (30, 50)))

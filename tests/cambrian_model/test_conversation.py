@@ -124,9 +124,7 @@ def test_llama_3_equals_published_ids_and_labels(read_case, golden_folder):
     assert len(cases) >= 4
     for case in cases:
         system = None if case["system"] == "default_system" else case["system"]
-        encoded = encode(
-            case["messages_after_image_move"], tokenizer, TEMPLATES["llama_3"], system
-        )
+        encoded = encode(case["messages_after_image_move"], tokenizer, TEMPLATES["llama_3"], system)
         assert encoded.input_ids == case["input_ids"]
         assert encoded.labels == case["labels"]
 
@@ -137,14 +135,21 @@ def test_sentencepiece_templates_equal_published_ids_and_labels(read_case, golde
 
     meta, _, _ = read_case("f_label_masking")
     file = next(name for key, name in meta["tokenizers"].items() if "vicuna_like" in key)
-    added = {"vicuna_v1": [], "phi3": ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
-             "chatml_direct": ["<|im_start|>", "<|im_end|>"]}
+    added = {
+        "vicuna_v1": [],
+        "phi3": ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
+        "chatml_direct": ["<|im_start|>", "<|im_end|>"],
+    }
     compared = dict.fromkeys(added, 0)
     # The fast tokenizer writes as the slow one did with legacy=True.
     for case in (case for case in meta["cases"] if "legacy=True" in case["tokenizer"]):
         name = case["template"]
-        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(golden_folder / file),
-                                            bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(golden_folder / file),
+            bos_token="<s>",
+            eos_token="</s>",
+            unk_token="<unk>",
+        )
         tokenizer.add_special_tokens({"additional_special_tokens": added[name]})
         system = None if case["system"] == "default_system" else case["system"]
         encoded = encode(case["messages_after_image_move"], tokenizer, TEMPLATES[name], system)

@@ -41,8 +41,9 @@ def trained(tmp_path_factory, samples, new_shards, tiny_recipe):
     recipe = tiny_recipe(finetune__steps=400, finetune__save_every=500, finetune__lr=5e-3)
     runtime = Runtime(threads=1)
     train(recipe, "pretrain", shards, folder / "1", runtime=runtime)
-    result = train(recipe, "finetune", shards, folder / "2", init_from=folder / "1",
-                   runtime=runtime)
+    result = train(
+        recipe, "finetune", shards, folder / "2", init_from=folder / "1", runtime=runtime
+    )
     return result, load(folder / "2")
 
 
@@ -61,21 +62,34 @@ def test_the_greedy_answer_is_the_argmax_of_the_training_path(trained, samples):
     """Token by token through batches and forward, without a cache, for a question never seen."""
     _, answerer = trained
     model, tokenizer = answerer.model, answerer.tokenizer
-    make = ExampleMaker(tokenizer=tokenizer, template=TEMPLATES["llama_3"], system="Be brief.",
-                        max_tokens=200, side=4)
+    make = ExampleMaker(
+        tokenizer=tokenizer,
+        template=TEMPLATES["llama_3"],
+        system="Be brief.",
+        max_tokens=200,
+        side=4,
+    )
     store = make_picture_store([tower.spec for tower in model.towers], 8)
     example = make(samples[2], store)
-    prompt = [t for t, label in zip(example.encoded.input_ids, example.encoded.labels,
-                                    strict=True) if label == -100]
+    prompt = [
+        t
+        for t, label in zip(example.encoded.input_ids, example.encoded.labels, strict=True)
+        if label == -100
+    ]
     ids: list[int] = []
     end = tokenizer.convert_tokens_to_ids("<|eot_id|>")
     for _ in range(12):
-        now = type(example)(example.sample_id, Encoded(prompt + ids, [-100] * len(prompt + ids)),
-                            example.pictures, 0)
+        now = type(example)(
+            example.sample_id,
+            Encoded(prompt + ids, [-100] * len(prompt + ids)),
+            example.pictures,
+            0,
+        )
         batch = collate([now], store, tokenizer.pad_token_id)
         with torch.no_grad():
-            logits = model(batch.input_ids, attention_mask=batch.attention_mask,
-                           pictures=batch.pictures).logits
+            logits = model(
+                batch.input_ids, attention_mask=batch.attention_mask, pictures=batch.pictures
+            ).logits
         token = logits[0, -1].argmax().item()
         if token == end:
             break

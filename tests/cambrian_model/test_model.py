@@ -52,13 +52,11 @@ def model():
 def _pictures(*sizes, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shape = (len(sizes), 3, 96, 96)
-    return Pictures(
-        list(sizes), pixels=[torch.randn(shape, generator=generator) for _ in range(2)]
-    )
+    return Pictures(list(sizes), pixels=[torch.randn(shape, generator=generator) for _ in range(2)])
 
 
 def _one(pictures, at):
-    return Pictures(pictures.sizes[at:at + 1], pixels=[p[at:at + 1] for p in pictures.pixels])
+    return Pictures(pictures.sizes[at : at + 1], pixels=[p[at : at + 1] for p in pictures.pixels])
 
 
 def test_embeddings_stand_at_the_places_of_the_ids(model):
@@ -86,8 +84,11 @@ def test_rows_of_a_batch_equal_the_rows_alone(model):
     ids = torch.tensor([row + [2] * (width - len(row)) for row in rows])
     real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
     together = model(ids, attention_mask=real, pictures=pictures).logits
-    groups = [Pictures([], features=[]), _one(pictures, 0),
-              Pictures(pictures.sizes[1:], pixels=[p[1:] for p in pictures.pixels])]
+    groups = [
+        Pictures([], features=[]),
+        _one(pictures, 0),
+        Pictures(pictures.sizes[1:], pixels=[p[1:] for p in pictures.pixels]),
+    ]
     for row, shown, got in zip(rows, groups, together, strict=True):
         alone = model(torch.tensor([row]), pictures=shown).logits[0]
         assert_close(got[: len(alone)], alone, atol=1e-5, rtol=1e-4)
@@ -140,8 +141,14 @@ def test_greedy_generation_equals_the_training_path(model):
     """Tokens from the KV cache are those that the forward pass without one would choose."""
     pictures = _pictures((80, 40))
     prompt = [0, 5, PICTURE, 6]
-    new = model.generate(torch.tensor([prompt]), pictures, max_new_tokens=8, do_sample=False,
-                         eos_token_id=95, pad_token_id=2)[0].tolist()
+    new = model.generate(
+        torch.tensor([prompt]),
+        pictures,
+        max_new_tokens=8,
+        do_sample=False,
+        eos_token_id=95,
+        pad_token_id=2,
+    )[0].tolist()
     assert len(new) == 8
     for at, token in enumerate(new):
         logits = model(torch.tensor([prompt + new[:at]]), pictures=pictures).logits[0, -1]

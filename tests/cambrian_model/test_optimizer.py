@@ -20,15 +20,21 @@ def test_groups_and_rates_equal_published(read_case):
     sides = [math.isqrt(count) for count in settings["tower_token_lens"]]
     model = torch.nn.Module()
     model.connector = SpatialVisionAggregator(
-        ConnectorRecipe(hidden_size=settings["vision_hidden_size"], query_grids=(4,),
-                        num_layers=settings["connector_depth"]),
+        ConnectorRecipe(
+            hidden_size=settings["vision_hidden_size"],
+            query_grids=(4,),
+            num_layers=settings["connector_depth"],
+        ),
         [TowerShape(*shape) for shape in zip(settings["tower_hidden_sizes"], sides, strict=True)],
         run["parameters"]["model.image_newline"]["shape"][0],
     )
     names = {id(parameter): published_name(name) for name, parameter in model.named_parameters()}
-    config = StageRecipe(steps=1, lr=settings["learning_rate"],
-                         sampler_lr=settings["mm_vision_sampler_lr"],
-                         weight_decay=settings["weight_decay"])
+    config = StageRecipe(
+        steps=1,
+        lr=settings["learning_rate"],
+        sampler_lr=settings["mm_vision_sampler_lr"],
+        weight_decay=settings["weight_decay"],
+    )
     found = {
         names[id(parameter)]: (group["base_lr"], group["weight_decay"])
         for group in parameter_groups(model, config)

@@ -144,8 +144,9 @@ def test_windows_are_the_blocks_of_the_map():
 
 
 def _small(kind="sva", **changes):
-    recipe = ConnectorRecipe(kind=kind, hidden_size=16, num_heads=4, num_layers=2,
-                             query_grids=(4,)).model_copy(update=changes)
+    recipe = ConnectorRecipe(
+        kind=kind, hidden_size=16, num_heads=4, num_layers=2, query_grids=(4,)
+    ).model_copy(update=changes)
     build = SpatialVisionAggregator if kind == "sva" else MlpConnector
     torch.manual_seed(0)
     return build(recipe, [TowerShape(8, 4), TowerShape(6, 8)], 10)

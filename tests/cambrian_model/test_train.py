@@ -24,8 +24,12 @@ from cambrian_model.runtime import Runtime, runtime_of
 from cambrian_model.train import TrainError, train
 
 HERE = Path(__file__).resolve().parent
-CONNECTOR = ("model.vision_sampler_", "model.mm_projector", "model.vision_query",
-             "model.image_newline")
+CONNECTOR = (
+    "model.vision_sampler_",
+    "model.mm_projector",
+    "model.vision_query",
+    "model.image_newline",
+)
 TOWERS = "model.vision_tower_aux_list."
 
 
@@ -75,8 +79,14 @@ def test_stage_1_trains_the_connector_alone(pretrained):
 def test_stage_2_trains_connector_and_language_model(
     tmp_path, pretrained, standin_shards, tiny_recipe, runtime
 ):
-    result = train(tiny_recipe(), "finetune", standin_shards, tmp_path,
-                   init_from=pretrained.checkpoint, runtime=runtime)
+    result = train(
+        tiny_recipe(),
+        "finetune",
+        standin_shards,
+        tmp_path,
+        init_from=pretrained.checkpoint,
+        runtime=runtime,
+    )
     first, last = _weights(pretrained.checkpoint), _weights(result.checkpoint)
     for key, value in last.items():
         assert torch.equal(first[key], value) == key.startswith(TOWERS), key
@@ -96,19 +106,27 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     options = {"init_from": pretrained.checkpoint, "runtime": runtime}
     whole = train(tiny_recipe(), "finetune", standin_shards, tmp_path / "whole", **options)
     with pytest.raises(_Stop):
-        train(tiny_recipe(), "finetune", standin_shards, tmp_path / "cut", **options,
-              progress=_stop_after(stop))
+        train(
+            tiny_recipe(),
+            "finetune",
+            standin_shards,
+            tmp_path / "cut",
+            **options,
+            progress=_stop_after(stop),
+        )
     assert not (tmp_path / "cut" / "result.json").exists()
     torch.manual_seed(99)
-    resumed = train(tiny_recipe(), "finetune", standin_shards, tmp_path / "cut", **options,
-                    resume=True)
+    resumed = train(
+        tiny_recipe(), "finetune", standin_shards, tmp_path / "cut", **options, resume=True
+    )
     assert _same(_weights(whole.checkpoint), _weights(resumed.checkpoint))
     stored = [(tmp_path / name / "result.json").read_bytes() for name in ("whole", "cut")]
     assert stored[0] == stored[1]
     losses = [
         [(entry["step"], entry["loss"]) for entry in map(json.loads, lines)]
-        for lines in ((tmp_path / name / "log.jsonl").read_text().splitlines()
-                      for name in ("whole", "cut"))
+        for lines in (
+            (tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "cut")
+        )
     ]
     assert losses[0] == losses[1]
     assert [step for step, _ in losses[0]] == [1, 2, 3, 4, 5, 6]
@@ -157,14 +175,21 @@ def test_a_damaged_checkpoint_is_passed_over_when_resuming(
     options = {"init_from": pretrained.checkpoint, "runtime": runtime}
     whole = train(tiny_recipe(), "finetune", standin_shards, tmp_path / "whole", **options)
     with pytest.raises(_Stop):
-        train(tiny_recipe(), "finetune", standin_shards, tmp_path / "cut", **options,
-              progress=_stop_after(5))
+        train(
+            tiny_recipe(),
+            "finetune",
+            standin_shards,
+            tmp_path / "cut",
+            **options,
+            progress=_stop_after(5),
+        )
     newest = latest_checkpoint(tmp_path / "cut")
     assert newest.name == "step-000004"
     model = newest / "model.safetensors"
     model.write_bytes(model.read_bytes()[:-100])
-    resumed = train(tiny_recipe(), "finetune", standin_shards, tmp_path / "cut", **options,
-                    resume=True)
+    resumed = train(
+        tiny_recipe(), "finetune", standin_shards, tmp_path / "cut", **options, resume=True
+    )
     assert _same(_weights(whole.checkpoint), _weights(resumed.checkpoint))
 
 
@@ -175,10 +200,20 @@ def test_a_finished_run_is_not_run_again(
     first = train(tiny_recipe(), "finetune", standin_shards, tmp_path, **options)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     for resume in (True, False):
-        again = train(tiny_recipe(), "finetune", standin_shards, tmp_path, **options,
-                      resume=resume, progress=_stop_after(1))
+        again = train(
+            tiny_recipe(),
+            "finetune",
+            standin_shards,
+            tmp_path,
+            **options,
+            resume=resume,
+            progress=_stop_after(1),
+        )
         assert (again.checkpoint, again.own_pictures_loss, again.last_tenth_loss) == (
-            first.checkpoint, first.own_pictures_loss, first.last_tenth_loss)
+            first.checkpoint,
+            first.own_pictures_loss,
+            first.last_tenth_loss,
+        )
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
@@ -186,8 +221,9 @@ def test_two_runs_give_the_same_bytes_and_another_seed_others(
     tmp_path, pretrained, standin_shards, tiny_recipe, runtime
 ):
     again = train(tiny_recipe(), "pretrain", standin_shards, tmp_path / "a", runtime=runtime)
-    other = train(tiny_recipe(), "pretrain", standin_shards, tmp_path / "b", runtime=runtime,
-                  seed=1)
+    other = train(
+        tiny_recipe(), "pretrain", standin_shards, tmp_path / "b", runtime=runtime, seed=1
+    )
     assert _same(_weights(pretrained.checkpoint), _weights(again.checkpoint))
     assert not _same(_weights(pretrained.checkpoint), _weights(other.checkpoint))
 
@@ -209,8 +245,14 @@ def test_the_other_stages_part_of_the_recipe_plays_no_part(
     pretrained, standin_shards, tiny_recipe, runtime
 ):
     recipe = tiny_recipe(finetune__lr=1e-4)
-    again = train(recipe, "pretrain", standin_shards, pretrained.checkpoint.parent,
-                  runtime=runtime, progress=_stop_after(1))
+    again = train(
+        recipe,
+        "pretrain",
+        standin_shards,
+        pretrained.checkpoint.parent,
+        runtime=runtime,
+        progress=_stop_after(1),
+    )
     assert again.checkpoint == pretrained.checkpoint
 
 
@@ -221,8 +263,14 @@ def test_finetune_needs_a_pretrain_checkpoint(tmp_path, standin_shards, tiny_rec
     with pytest.raises(TrainError, match="none is given.*--stage pretrain"):
         train(tiny_recipe(), "finetune", standin_shards, tmp_path / "x", runtime=runtime)
     with pytest.raises(TrainError, match="no whole checkpoint"):
-        train(tiny_recipe(), "finetune", standin_shards, tmp_path / "x", runtime=runtime,
-              init_from=tmp_path)
+        train(
+            tiny_recipe(),
+            "finetune",
+            standin_shards,
+            tmp_path / "x",
+            runtime=runtime,
+            init_from=tmp_path,
+        )
     assert not (tmp_path / "x").exists()
 
 
@@ -231,16 +279,28 @@ def test_a_checkpoint_of_another_model_is_refused(
 ):
     recipe = tiny_recipe(model__connector__num_layers=2)
     with pytest.raises(TrainError, match="connector differs"):
-        train(recipe, "finetune", standin_shards, tmp_path, runtime=runtime,
-              init_from=pretrained.checkpoint)
+        train(
+            recipe,
+            "finetune",
+            standin_shards,
+            tmp_path,
+            runtime=runtime,
+            init_from=pretrained.checkpoint,
+        )
 
 
 def test_a_folder_of_checkpoints_stands_for_its_newest(
     tmp_path, pretrained, standin_shards, tiny_recipe, runtime
 ):
     results = [
-        train(tiny_recipe(finetune__steps=2), "finetune", standin_shards, tmp_path / name,
-              init_from=start, runtime=runtime)
+        train(
+            tiny_recipe(finetune__steps=2),
+            "finetune",
+            standin_shards,
+            tmp_path / name,
+            init_from=start,
+            runtime=runtime,
+        )
         for name, start in (("a", pretrained.checkpoint), ("b", pretrained.checkpoint.parent))
     ]
     assert _same(*(_weights(result.checkpoint) for result in results))
@@ -251,8 +311,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples(
 ):
     recipe = tiny_recipe(finetune__lr=1e30, finetune__warmup_ratio=0.0)
     with pytest.raises(TrainError, match="lower lr") as error:
-        train(recipe, "finetune", standin_shards, tmp_path, runtime=runtime,
-              init_from=pretrained.checkpoint)
+        train(
+            recipe,
+            "finetune",
+            standin_shards,
+            tmp_path,
+            runtime=runtime,
+            init_from=pretrained.checkpoint,
+        )
     named = [word.strip(",;") for word in str(error.value).split()]
     assert sum(len(word) == 64 for word in named) == 4
 
@@ -281,8 +347,10 @@ def test_a_mistake_does_not_cost_an_earlier_run(
 def test_skipped_samples_are_in_the_result(
     tmp_path, new_sample, new_shards, tiny_recipe, runtime, draw_picture
 ):
-    samples = [new_sample([(f"<image>\nWhat is {n}?", "A number.")], [draw_picture("red")])
-               for n in range(9)]
+    samples = [
+        new_sample([(f"<image>\nWhat is {n}?", "A number.")], [draw_picture("red")])
+        for n in range(9)
+    ]
     samples.append(new_sample([("why " * 300, "So.")]))
     shards = new_shards(tmp_path / "shards", samples)
     recipe = tiny_recipe(max_bad_share=0.2)
@@ -290,16 +358,20 @@ def test_skipped_samples_are_in_the_result(
     assert (result.samples, result.skipped) == (9, {"answers_cut": 1})
 
 
-def test_text_only_shards(
-    tmp_path, new_sample, new_shards, tiny_recipe, runtime, pretrained
-):
+def test_text_only_shards(tmp_path, new_sample, new_shards, tiny_recipe, runtime, pretrained):
     """Stage 2 learns from them and has no losses by picture; stage 1 has nothing to learn."""
     samples = [new_sample([(f"What is {n}?", "A number.")]) for n in range(9)]
     shards = new_shards(tmp_path / "shards", samples)
     with pytest.raises(TrainError, match="no sample in .* has one"):
         train(tiny_recipe(), "pretrain", shards, tmp_path / "1", runtime=runtime)
-    result = train(tiny_recipe(), "finetune", shards, tmp_path / "2", runtime=runtime,
-                   init_from=pretrained.checkpoint)
+    result = train(
+        tiny_recipe(),
+        "finetune",
+        shards,
+        tmp_path / "2",
+        runtime=runtime,
+        init_from=pretrained.checkpoint,
+    )
     assert result.own_pictures_loss is None
     assert result.steps == 6
 
@@ -310,8 +382,9 @@ def test_stage_1_passes_over_batches_without_pictures(
     samples = [new_sample([(f"What is {n}?", "A number.")]) for n in range(9)]
     samples.append(new_sample([("<image>", "A red one.")], [draw_picture("red")]))
     shards = new_shards(tmp_path / "shards", samples)
-    result = train(tiny_recipe(pretrain__batch_size=1), "pretrain", shards, tmp_path / "out",
-                   runtime=runtime)
+    result = train(
+        tiny_recipe(pretrain__batch_size=1), "pretrain", shards, tmp_path / "out", runtime=runtime
+    )
     lines = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
     norms = [json.loads(line)["grad_norm"] for line in lines]
     assert 0.0 in norms
@@ -327,9 +400,14 @@ def test_micro_batches_and_checkpointing_change_nothing_but_rounding(
         ("micro", {"finetune__micro_batch_size": 3}),
         ("again", {"finetune__gradient_checkpointing": True}),
     ):
-        result = train(tiny_recipe(finetune__steps=2, finetune__batch_size=8, **changes),
-                       "finetune", standin_shards, tmp_path / name, runtime=runtime,
-                       init_from=pretrained.checkpoint)
+        result = train(
+            tiny_recipe(finetune__steps=2, finetune__batch_size=8, **changes),
+            "finetune",
+            standin_shards,
+            tmp_path / name,
+            runtime=runtime,
+            init_from=pretrained.checkpoint,
+        )
         found.append(result)
     for result in found[1:]:
         assert result.first_tenth_loss == pytest.approx(found[0].first_tenth_loss, rel=1e-5)
@@ -360,8 +438,7 @@ def test_the_log_has_one_line_a_step(pretrained):
     lines = (pretrained.checkpoint.parent / "log.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     assert [entry["step"] for entry in entries] == [1, 2, 3, 4, 5, 6]
-    assert set(entries[0]) == {"step", "loss", "lr", "grad_norm", "tokens_per_s",
-                               "samples_per_s"}
+    assert set(entries[0]) == {"step", "loss", "lr", "grad_norm", "tokens_per_s", "samples_per_s"}
     assert entries[0]["loss"] == pytest.approx(pretrained.first_tenth_loss)
     assert entries[-1]["loss"] == pytest.approx(pretrained.last_tenth_loss)
 
@@ -372,8 +449,14 @@ def test_the_tiny_recipe_learns_to_look(tmp_path, half_standin_shards):
     runtime = runtime_of("cpu", threads=recipe.cpu_threads)
     first = train(recipe, "pretrain", half_standin_shards, tmp_path / "1", runtime=runtime)
     assert first.last_tenth_loss < first.first_tenth_loss
-    result = train(recipe, "finetune", half_standin_shards, tmp_path / "2", runtime=runtime,
-                   init_from=tmp_path / "1")
+    result = train(
+        recipe,
+        "finetune",
+        half_standin_shards,
+        tmp_path / "2",
+        runtime=runtime,
+        init_from=tmp_path / "1",
+    )
     assert result.last_tenth_loss < 0.35 * result.first_tenth_loss
     assert result.own_pictures_loss < 0.7 * result.shuffled_pictures_loss
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,34 @@ def test_killed_runs_end_with_the_same_bytes(whole, tmp_path):
     if Path("/proc").is_dir():
         assert helpers(workspace) == []  # the helper of a killed run is ended by the next one
     assert not any((workspace / "tmp").iterdir())
+
+
+@pytest.mark.slow
+def test_killed_training_ends_with_the_same_weights(whole, tmp_path):
+    """Both stages, with checkpoints every few steps, killed after the first of each."""
+    workspaces = [tmp_path / "killed", tmp_path / "unkilled"]
+    for workspace in workspaces:
+        shutil.copytree(whole / "shards", workspace / "shards")
+    killed, unkilled = workspaces
+    for stage in ("pretrain", "finetune"):
+        train = [
+            "train",
+            "--stage",
+            stage,
+            "--set",
+            f"{stage}.steps=12",
+            "--set",
+            f"{stage}.save_every=3",
+        ]
+        folder = killed / "checkpoints" / "tiny" / stage
+        process = start(train, killed)
+        assert kill_when(process, lambda folder=folder: (folder / "step-000003").is_dir())
+        finish(train, killed)
+        finish(train, unkilled)
+    weights = [sorted(w.rglob("step-000012/model.safetensors")) for w in workspaces]
+    assert len(weights[0]) == 2
+    for one, two in zip(*weights, strict=True):
+        assert one.read_bytes() == two.read_bytes()
 
 
 @pytest.mark.slow

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from cambrian_data.engine.corpus import load_corpus
+from cambrian_data.engine.fetch import CorpusFetcher, FetchError, fetch_pages
+from cambrian_data.records import bytes_id, page_id, table_of
+
+
+@pytest.fixture
+def fetcher():
+    return CorpusFetcher(load_corpus())
+
+
+def test_pages_carry_the_corpus_date_and_licence(fetcher):
+    url = load_corpus().pages[0].url
+    pages, drops = fetch_pages([url, "https://corpus.invalid/wiki/Nothing"], fetcher)
+    (page,) = table_of("pages", pages).to_pylist()
+    body = load_corpus().read_page(url)
+    assert page["content_sha256"] == bytes_id(body)
+    assert page["id"] == page_id(url, bytes_id(body))
+    assert page["fetched_at"] == load_corpus().date and page["license"] == load_corpus().license
+    assert [(d["record_id"], d["reason"]) for d in drops] == [
+        ("https://corpus.invalid/wiki/Nothing", "missing")
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://corpus.invalid/images/nothing.png",
+        "file:///etc/passwd",
+        "https://corpus.invalid/images/../corpus.json",
+        "https://example.org/images/a.png",
+    ],
+)
+def test_pictures_that_are_not_there_are_missing(fetcher, url):
+    with pytest.raises(FetchError) as caught:
+        fetcher.picture(url)
+    assert caught.value.reason == "missing"

@@ -1,0 +1,87 @@
+"""Every command that the README and the docs show exists and runs; what they claim is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cambrian_data.curation.rows import MENDS
+from cambrian_data.records import DROP_REASONS
+
+REPOSITORY = Path(__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("docs/*.md")}
+
+
+def shown_commands() -> list[str]:
+    """Commands with output that the README shows, in order."""
+    return re.findall(r"<!-- run -->\n```console\n\$ (.+)\n", README)
+
+
+def mentioned_commands() -> list[str]:
+    """Commands in the README's indented blocks, up to the words that explain them."""
+    lines = re.findall(r"^    (cambrian .+?)(?:   .*)?$", README, re.MULTILINE)
+    return [line.strip() for line in lines]
+
+
+def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(text)
+    assert words[0] == "cambrian"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *words[1:]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_commands_run_in_order_in_a_fresh_folder(tmp_path):
+    (tmp_path / "cambrian_data").symlink_to(REPOSITORY / "cambrian_data")
+    commands = shown_commands()
+    assert len(commands) >= 8
+    for text in commands:
+        done = run(text, tmp_path)
+        assert done.returncode == 0, (text, done.stderr)
+        assert done.stdout.strip(), text
+
+
+@pytest.mark.slow
+def test_the_other_commands_run_on_the_demo(demo, command, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<figure><img src='a.png'><figcaption>A lens.</figcaption></figure>")
+    query = "SELECT id FROM samples ORDER BY id LIMIT 1"
+    sample = command("data", "sql", query, "--format", "csv", "-w", demo[0]).stdout.split()[-1]
+    texts = mentioned_commands()
+    assert len(texts) >= 6
+    for text in texts:
+        text = text.replace(" ID", " " + sample.strip('"')).replace("page.html", str(page))
+        done = run(f"{text} --workspace {demo[0]}", tmp_path)
+        assert done.returncode == 0, (text, done.stderr)
+
+
+def test_files_that_are_named_exist():
+    for name, text in {"README.md": README, **DOCS}.items():
+        folder = REPOSITORY if name == "README.md" else REPOSITORY / "docs"
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (folder / target).exists(), (name, target)
+
+
+def test_targets_of_make_exist():
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?:^    |`)make ([a-z-]+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_mend_and_reason_of_ingest_is_documented():
+    for word in [*MENDS, *DROP_REASONS["ingest"]]:
+        assert f"| `{word}` |" in DOCS["ingest.md"], word
