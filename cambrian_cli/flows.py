@@ -19,6 +19,7 @@ def open_workspace(path: Path) -> Workspace:
 
     workspace = Workspace.create(path)
     prepare(workspace.root)
+    output.err.print("starting Prefect, which takes some seconds ...", style="dim")
     return workspace
 
 

@@ -160,6 +160,7 @@ def explain(error: Exception) -> int:
         )
     traceback.print_exception(error, file=sys.stderr)
     return fail(
-        f"unexpected {type(error).__name__}: {error} (a bug: please report it with the lines above)",
+        f"unexpected {type(error).__name__}: {error} (a bug: please report it with the lines "
+        "above)",
         EXIT_FAILED,
     )

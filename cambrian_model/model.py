@@ -189,17 +189,28 @@ class CambrianModel(PreTrainedModel):
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, **kwargs: Any
     ) -> None:
-        """Write the config and all weights, the towers' too, under the published names."""
-        from huggingface_hub import save_torch_state_dict
+        """Write the config and all weights, the towers' too, under the published names.
+
+        Tied weights are written once. Equal weights give equal bytes: the files carry a single
+        entry of metadata, since safetensors writes several in an order that changes.
+        """
+        from huggingface_hub import split_torch_state_dict_into_shards
+        from safetensors.torch import save_file
 
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         self.config.architectures = [type(self).__name__]
         self.config.save_pretrained(folder)
-        state = {published_name(key): value for key, value in self.state_dict().items()}
-        save_torch_state_dict(state, folder, **kwargs)
-        for file in folder.glob("model*.safetensors"):
-            file.chmod(0o644)  # it is written for its owner alone
+        shared = self.shared_names()
+        weights = {
+            published_name(name): value.detach().contiguous()
+            for name, value in self.state_dict().items()
+            if name == min(shared[name])
+        }
+        plan = split_torch_state_dict_into_shards(weights, **kwargs)
+        for file, names in plan.filename_to_tensors.items():
+            save_file({name: weights[name] for name in names}, folder / file, {"format": "pt"})
+            (folder / file).chmod(0o644)  # it is written for its owner alone
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -90,7 +90,8 @@ def run_flow(
         UserError: no such runner.
     """
     chosen = task_runner(runner, workers)
-    _watch_helper(Path(os.environ["PREFECT_HOME"]))
+    if "PREFECT_API_URL" not in os.environ:
+        _watch_helper(Path(os.environ["PREFECT_HOME"]))
     return flow.with_options(task_runner=chosen)(*arguments)
 
 
@@ -98,7 +99,6 @@ def _watch_helper(home: Path) -> None:
     """Write down Prefect's helper process as soon as it starts.
 
     It outlives a kill -9 of this process; `flows.settings.end_orphan` then finds it by its number.
-    Nothing starts where PREFECT_API_URL names a server, and the watch then ends with the process.
     """
 
     def watch() -> None:
