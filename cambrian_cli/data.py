@@ -191,18 +191,13 @@ def verify_folder(path: Path, shards: str) -> None:
 
     folder = Path(shards) if Path(shards).is_dir() else Workspace(path).shards(shards)
     found = verify_shards(folder)
-    if output.wants_json:
-        output.emit_json(
-            {
-                "shards": found.shards,
-                "samples": found.samples,
-                "pictures": found.pictures,
-                "problems": found.problems,
-            }
-        )
     if found.problems:
         raise RunFailed(f"{folder}: " + "; ".join(found.problems))
-    if not output.wants_json:
+    if output.wants_json:
+        output.emit_json(
+            {"shards": found.shards, "samples": found.samples, "pictures": found.pictures}
+        )
+    else:
         output.out.print(
             f"{found.shards} shard(s), {found.samples:,} samples, "
             f"{found.pictures:,} pictures: every byte is as the index says"

@@ -137,6 +137,11 @@ def show_mixture(result: Mapping[str, Any]) -> None:
             f"{shards['shards']} shard(s), {shards['bytes']:,} bytes, verified: "
             f"[bold]{shards['folder']}[/]"
         )
+        if shards["dropped"]:
+            output.err.print(
+                f"[bold]{shards['dropped']:,} samples were left out of the shards[/]: their "
+                f"pictures are missing or damaged (listed in {shards['folder']}/index.json)"
+            )
 
 
 def start_train(path: Path, *, dry_run: bool, **arguments: Any) -> None:

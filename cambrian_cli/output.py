@@ -91,7 +91,7 @@ class Show:
     def __init__(self, quiet: bool = False) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._last_line: dict[str, float] = {}
+        self._last_line: dict[str, tuple[float, int]] = {}
         self._quiet = quiet
         if err.is_terminal and not quiet:
             self._bars = Progress(
@@ -123,9 +123,9 @@ class Show:
             self._line(stage, done, total, text)
 
     def _line(self, stage: str, done: int, total: int | None, text: str) -> None:
-        now, last = time.monotonic(), self._last_line.get(stage, -LINE_EVERY_S)
-        if now - last >= LINE_EVERY_S or done == total:
-            self._last_line[stage] = now
+        now, (last, shown) = time.monotonic(), self._last_line.get(stage, (-LINE_EVERY_S, -1))
+        if (now - last >= LINE_EVERY_S or done == total) and done != shown:
+            self._last_line[stage] = (now, done)
             err.print(f"{stage} {done}{'' if total is None else f'/{total}'} {text}".rstrip())
 
     def note(self, sentence: str) -> None:
@@ -152,6 +152,9 @@ def explain(error: Exception) -> int:
         return fail(str(error), EXIT_USER)
     if isinstance(error, RunFailed):
         return fail(str(error), EXIT_FAILED)
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        message = f"{error.filename or 'a file'} cannot be written or read: {error.strerror}"
+        return fail(f"{message}; give another folder, for instance with --workspace", EXIT_USER)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return fail(
             f"no space left on the disk while writing {error.filename or 'a file'}; free some and "

@@ -100,6 +100,21 @@ def mixture_view(name: str) -> str:
     return "mixture_" + re.sub(r"\W", "_", name)
 
 
+def check_view_name(workspace: Workspace, mixture: str) -> None:
+    """Raise where a mixture's view would have the name of another mixture's.
+
+    Raises:
+        UserError: names that differ only in case or in signs would stand for one view.
+    """
+    view = mixture_view(mixture).casefold()
+    for other in workspace.names("mixtures"):
+        if other != mixture and mixture_view(other).casefold() == view:
+            raise UserError(
+                f"a mixture {mixture!r} would have the same view in SQL, {view}, as the mixture "
+                f"{other!r}; give it another name with --name"
+            )
+
+
 def write_catalog(workspace: Workspace) -> Path:
     """Write `catalog.duckdb` for what is in the workspace now."""
     with workspace.lock("catalog"):  # the list of mixtures and the rename belong together
@@ -116,7 +131,7 @@ def write_catalog(workspace: Workspace) -> Path:
                 f"ATTACH '{_quoted(scratch)}' AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')"
             )
             for name, sql in view_definitions(mixtures).items():
-                connection.execute(f'CREATE VIEW catalog."{name}" AS {sql}')
+                connection.execute(f'CREATE OR REPLACE VIEW catalog."{name}" AS {sql}')
             connection.execute("DETACH catalog")
             scratch.replace(workspace.catalog)
         finally:

@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cambrian_data.build import Build, published
 from cambrian_data.records import SAMPLE, UserError
 from cambrian_data.units import Units
-from cambrian_data.workspace import Build, Workspace, published
+from cambrian_data.workspace import Workspace
 
 ROWS_PER_PART = 50_000
 

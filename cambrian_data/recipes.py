@@ -9,6 +9,7 @@ the key, the value and the nearest thing that exists. Recipes are data: nothing 
 from __future__ import annotations
 
 import difflib
+import reprlib
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,14 +77,12 @@ def load_recipe(
     _check_keys(data, schema, str(path), settings)
     try:
         config = schema.model_validate(data)
+        sha256 = content_id(config.model_dump(mode="json"))
     except ValidationError as error:
         raise RecipeError(_explain(error, path)) from None
-    return Recipe(
-        name=path.stem,
-        path=path,
-        config=config,
-        sha256=content_id(config.model_dump(mode="json")),
-    )
+    except TypeError as error:  # orjson: integers have at most 64 bits
+        raise RecipeError(f"{path}: {error}") from None
+    return Recipe(name=path.stem, path=path, config=config, sha256=sha256)
 
 
 def recipes_folder() -> Path:
@@ -124,6 +123,14 @@ def find_recipe(name: str, kind: Kind) -> Path:
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 without the trap of doubled keys, where the last would win in silence."""
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):  # a few of them can stand for millions of values
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not allowed in recipes", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
@@ -150,6 +157,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}{where}: not valid YAML: {problem}") from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 text: {error}") from None
+    except (RecursionError, ValueError) as error:
+        raise RecipeError(f"{path}: nested too deep, or a number out of range: {error}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -165,7 +174,7 @@ def _assign(data: dict[str, Any], setting: str) -> None:
         raise RecipeError(f"--set {setting!r}: write it as section.field=value")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise RecipeError(f"--set {setting!r}: {text!r} is not a YAML value") from None
     at = data
     for key in keys[:-1]:
@@ -226,7 +235,7 @@ def _explain(error: ValidationError, path: Path) -> str:
     lines = []
     for problem in error.errors(include_url=False):
         dotted = ".".join(str(part) for part in problem["loc"])
-        given = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
+        given = "" if problem["type"] == "missing" else f", got {reprlib.repr(problem['input'])}"
         message = problem["msg"].removeprefix("Value error, ")
         lines.append(f"{path}: {dotted or 'recipe'}: {message}{given}")
     return "\n".join(lines)

@@ -137,9 +137,12 @@ def read_index(folder: Path) -> dict[str, Any]:
             "make them with `cambrian data curate`"
         )
     try:
-        return orjson.loads(path.read_bytes())
+        index = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
         raise ShardError(f"{path} is damaged: {error}; make the shards again") from None
+    if not isinstance(index, dict) or not isinstance(index.get("shards"), list):
+        raise ShardError(f"{path} is damaged: it lists no shards; make the shards again")
+    return index
 
 
 def read_shard(path: Path) -> Iterator[ShardSample]:
@@ -170,9 +173,16 @@ def read_shard(path: Path) -> Iterator[ShardSample]:
 
 
 def read_shards(folder: Path) -> Iterator[ShardSample]:
-    """Yield every sample of a folder of shards, in the order of its index."""
+    """Yield every sample of a folder of shards, in the order of its index.
+
+    Raises:
+        ShardError: a shard is not, byte for byte, what the index says.
+    """
     for entry in read_index(folder)["shards"]:
-        yield from read_shard(Path(folder) / entry["file"])
+        path = Path(folder) / entry["file"]
+        if problem := _differs(path, entry):
+            raise ShardError(f"{problem}; make the shards again with the command that made them")
+        yield from read_shard(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,17 +219,8 @@ def verify_shards(folder: Path) -> Verification:
 
 
 def _verify_shard(path: Path, entry: dict[str, Any]) -> tuple[int, int, list[str]]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != entry["sha256"]:
-        return (
-            0,
-            0,
-            [
-                f"{path.name}: its sha256 is {digest[:12]}..., "
-                f"the index says {entry['sha256'][:12]}..."
-            ],
-        )
+    if problem := _differs(path, entry):
+        return 0, 0, [problem]
     problems, samples, pictures = [], 0, 0
     for sample in read_shard(path):
         samples += 1
@@ -237,3 +238,15 @@ def _verify_shard(path: Path, entry: dict[str, Any]) -> tuple[int, int, list[str
         if count != entry[name]:
             problems.append(f"{path.name}: {count} {name}, the index says {entry[name]}")
     return samples, pictures, problems
+
+
+def _differs(path: Path, entry: dict[str, Any]) -> str | None:
+    """Say in what a file differs from its line in the index; None where it does not."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    if digest == entry["sha256"]:
+        return None
+    return f"{path}: its sha256 is {digest[:12]}..., the index says {entry['sha256'][:12]}..."

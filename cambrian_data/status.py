@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from cambrian_data.build import MANIFEST
 from cambrian_data.runs import read_runs
-from cambrian_data.workspace import Build, Workspace
+from cambrian_data.workspace import Workspace, read_sealed
 
 _SHOWN = ("run", "kind", "status", "started_at", "finished_at", "seconds", "attempts", "error")
 
@@ -30,10 +29,9 @@ def workspace_status(workspace: Workspace) -> dict[str, Any]:
 
 
 def _folder(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = orjson.loads((folder / Build.MANIFEST).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return {"name": folder.name, "samples": None, "state": "unfinished"}
+    manifest = read_sealed(folder / MANIFEST)
+    if manifest is None:
+        return {"name": folder.name, "samples": None, "state": "unfinished or damaged"}
     return {"name": folder.name, "samples": manifest["about"].get("samples"), "state": "done"}
 
 

@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cambrian_data.records import TABLES, content_id, table_of
-from cambrian_data.workspace import Workspace, file_entry, is_intact
+from cambrian_data.workspace import Workspace, file_entry, is_intact, read_sealed, sealed
 
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
 
@@ -61,9 +60,8 @@ class Units:
 
     def load(self, key: str) -> Unit | None:
         """Return a unit that is done and intact, else None."""
-        try:
-            manifest = orjson.loads((self._manifests / f"{key}.json").read_bytes())
-        except (OSError, orjson.JSONDecodeError):
+        manifest = read_sealed(self._manifests / f"{key}.json")
+        if manifest is None:
             return None
         own = ((self.folder, entry) for entry in manifest["files"])
         shared = ((self.workspace.root, entry) for entry in manifest["shared"])
@@ -115,7 +113,7 @@ class Units:
             "shared": shared,
             "numbers": dict(numbers or {}),
         }
-        self.workspace.write_json(self._manifests / f"{key}.json", manifest)
+        self.workspace.write_json(self._manifests / f"{key}.json", sealed(manifest))
         return Unit(key, tuple(names), dict(numbers or {}))
 
     def _part(self, table: str, key: str) -> Path:
@@ -166,6 +164,8 @@ class Stage:
 
     units: Units
     work: Callable[[Sequence[Any]], StageOutput]
+    is_complete: Callable[[Unit], bool] = lambda unit: True
+    """Whether a finished unit holds all it should; one that does not is tried again."""
 
     @property
     def name(self) -> str:
@@ -173,8 +173,9 @@ class Stage:
         return self.units.stage
 
     def finished(self, chunk: Sequence[Any]) -> Unit | None:
-        """Return the chunk's unit if it is done and intact."""
-        return self.units.load(self.units.key(list(chunk)))
+        """Return the chunk's unit if it is done, intact and complete."""
+        unit = self.units.load(self.units.key(list(chunk)))
+        return unit if unit is not None and self.is_complete(unit) else None
 
     def run(self, chunk: Sequence[Any]) -> Unit:
         """Do the work on a chunk and commit its unit."""

@@ -1,8 +1,7 @@
 """The workspace: one folder that holds everything a run makes.
 
-Folders by name, atomic writes, locks between processes, and `Build`, which makes a whole folder
-(a pool data set, a mixture, a set of shards) aside and swaps it in when it is complete. What is
-done and what is not stands in manifests (`units.py`); the SQL views over it in `catalog.py`.
+Folders by name, atomic writes, locks between processes. What is done and what is not stands in
+manifests (`units.py`, `build.py`); the SQL views over it in `catalog.py`.
 
 A file is written under `tmp/` and renamed, so that a name either holds whole content or does not
 exist. There is no fsync: a kill loses nothing that was renamed, and what a power cut damages is
@@ -28,7 +27,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cambrian_data.records import TABLES, UserError, bytes_id
+from cambrian_data.records import TABLES, UserError, bytes_id, content_id
 
 ENGINE_TABLES = ("topics", "hits", "pages", "figures", "samples", "drops")
 POOL_TABLES = ("samples", "drops")
@@ -64,6 +63,7 @@ class Workspace:
             WorkspaceError: the path is a file or cannot be written.
         """
         workspace = cls(root)
+        _check_path(workspace.root)
         try:
             workspace._make_folders()
             workspace._sweep()
@@ -160,9 +160,7 @@ class Workspace:
 
     def write_table(self, path: Path, table: pa.Table) -> None:
         """Write one Parquet part. Equal tables give equal bytes."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        self.write_bytes(path, sink.getvalue())
+        self.write_bytes(path, parquet_bytes(table))
 
     def store_picture(self, data: bytes, suffix: str) -> tuple[str, Path]:
         """Store a picture under the hash of its bytes; return the hash and the file.
@@ -212,11 +210,13 @@ class Workspace:
         places += [(f"mixtures/{EMPTY}/{table}", table) for table in MIXTURE_TABLES]
         for folder_name, table in places:
             name = "llm_calls.parquet" if table == "llm_calls" else "part-empty.parquet"
-            path = self.root / folder_name / name
-            if not path.is_file():
-                self.write_table(path, TABLES[table].empty_table())
-        if not (self.runs / f"{EMPTY}.json").is_file():
-            self.write_bytes(self.runs / f"{EMPTY}.json", b"[]\n")
+            self._keep(self.root / folder_name / name, parquet_bytes(TABLES[table].empty_table()))
+        self._keep(self.runs / f"{EMPTY}.json", b"[]\n")
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        """Write a file unless it is there and whole."""
+        if not path.is_file() or path.read_bytes() != data:
+            self.write_bytes(path, data)
 
     def _sweep(self) -> None:
         """Remove what processes of this host that are gone left under `tmp/`."""
@@ -225,6 +225,29 @@ class Workspace:
             match = re.fullmatch(rf"{re.escape(host)}-(\d+)-\d+", path.name)
             if match and not _is_alive(int(match[1])):
                 remove(path)
+
+
+def _check_path(path: Path) -> None:
+    """Raise for a path that DuckDB cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise WorkspaceError(
+            f"the path of the workspace {str(path)!r} is no valid text; "
+            "give another folder with --workspace"
+        ) from None
+    if "?" in str(path):
+        raise WorkspaceError(
+            f"the path of the workspace {str(path)!r} holds a '?', which DuckDB "
+            "cannot open; give another folder with --workspace"
+        )
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return a table as a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
 
 
 def check_name(name: str) -> str:
@@ -270,100 +293,19 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-class Build:
-    """A folder that is made whole aside and then swapped in under its name.
-
-    Readers see the old content or the new one, never a mix. The staging folder's name holds the
-    key (a hash of everything that the content depends on), so a run that was killed finds its
-    half-made folder again, and another recipe starts an empty one.
-
-    Usage:
-        build = Build(workspace, workspace.mixture("tiny"), key)
-        if not build.is_done():
-            folder = build.folder()      # fill it: Units(workspace, folder, ...)
-            build.publish({"recipe": "tiny"})
-    """
-
-    MANIFEST = "manifest.json"
-
-    def __init__(self, workspace: Workspace, target: Path, key: str) -> None:
-        self.workspace, self.target, self.key = workspace, target, key
-        self._staging = (
-            workspace.root / "staging" / f"{target.parent.name}-{target.name}-{key[:16]}"
-        )
-
-    def is_done(self) -> bool:
-        """Whether the target is there, was made from this key, and no file of it is damaged."""
-        return self._is_whole(self.target)
-
-    def folder(self) -> Path:
-        """Return the folder to fill; it holds what an earlier, unfinished try left there."""
-        if not self._staging.is_dir() and self._manifest(self.target).get("key") == self.key:
-            # Same content, but something is missing or damaged: mend it instead of starting anew.
-            self._staging.parent.mkdir(parents=True, exist_ok=True)
-            self.target.replace(self._staging)
-        self._staging.mkdir(parents=True, exist_ok=True)
-        (self._staging / self.MANIFEST).unlink(missing_ok=True)
-        return self._staging
-
-    def publish(self, about: dict[str, Any] | None = None) -> Path:
-        """Write the manifest, swap the folder in, return it."""
-        manifest = {"key": self.key, "files": _list_files(self._staging), "about": about or {}}
-        self.workspace.write_json(self._staging / self.MANIFEST, manifest)
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        old = self.workspace.scratch()
-        with contextlib.suppress(FileNotFoundError):
-            self.target.replace(old)
-        self._staging.replace(self.target)
-        remove(old)
-        return self.target
-
-    def about(self) -> dict[str, Any]:
-        """Return what `publish` was told about the folder."""
-        return self._manifest(self.target)["about"]
-
-    def _manifest(self, folder: Path) -> dict[str, Any]:
-        try:
-            found = orjson.loads((folder / self.MANIFEST).read_bytes())
-        except (OSError, orjson.JSONDecodeError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def _is_whole(self, folder: Path) -> bool:
-        manifest = self._manifest(folder)
-        return manifest.get("key") == self.key and not damaged_files(folder, manifest)
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest with a hash of itself, so that any change to it is noticed."""
+    return {**manifest, "seal": content_id(manifest)}
 
 
-def published(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a published folder.
-
-    Raises:
-        WorkspaceError: the folder is missing, incomplete or damaged; the message names the file.
-    """
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Return a manifest that was written sealed; None where it is missing or was changed."""
     try:
-        manifest = orjson.loads((folder / Build.MANIFEST).read_bytes())
-    except OSError:
-        raise WorkspaceError(f"{folder} is not there or was not finished") from None
-    except orjson.JSONDecodeError:
-        raise WorkspaceError(
-            f"{folder / Build.MANIFEST} is damaged; make {folder.name} again "
-            "with the command that made it"
-        ) from None
-    if damaged := damaged_files(folder, manifest):
-        raise WorkspaceError(
-            f"{folder / damaged[0]} is missing or damaged; run the command that "
-            f"made {folder.name} again, it makes only that anew"
-        )
-    return manifest
-
-
-def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """Return the files of a manifest that are missing or differ from it."""
-    return [
-        entry["path"]
-        for entry in manifest.get("files", ())
-        if not is_intact(folder / entry["path"], entry)
-    ]
+        manifest = orjson.loads(path.read_bytes())
+        seal = manifest.pop("seal")
+    except (OSError, orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
+        return None
+    return manifest if seal == content_id(manifest) else None
 
 
 def is_intact(path: Path, entry: dict[str, Any]) -> bool:
@@ -377,11 +319,6 @@ def is_intact(path: Path, entry: dict[str, Any]) -> bool:
 def file_entry(path: Path, name: str) -> dict[str, Any]:
     """Return a manifest's entry for a file."""
     return {"path": name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def _list_files(folder: Path) -> list[dict[str, Any]]:
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != Build.MANIFEST)
-    return [file_entry(path, path.relative_to(folder).as_posix()) for path in paths]
 
 
 def utc_now() -> str:

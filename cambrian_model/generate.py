@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cambrian_data.records import IMAGE_TOKEN, UserError, bytes_id
 from cambrian_model.batches import make_picture_store
-from cambrian_model.checkpoint import latest_checkpoint
+from cambrian_model.checkpoint import MANIFEST_NAME, checkpoint_problem, latest_checkpoint
 from cambrian_model.conversation import encode, find_special, template_of
 from cambrian_model.model import CambrianModel
 from cambrian_model.pictures import PictureError
@@ -124,6 +124,8 @@ def load(checkpoint: Path, *, runtime: Runtime | None = None) -> Answerer:
                 "give its step-* folder or the folder of the run"
             )
         folder = newest
+    elif (folder / MANIFEST_NAME).is_file() and (problem := checkpoint_problem(folder)):
+        raise UserError(f"{folder} cannot be used: {problem}; give another checkpoint")
     model = CambrianModel.from_pretrained(folder)
     if runtime is not None:
         model = runtime.wrap(model)

@@ -221,6 +221,7 @@ class CambrianModel(PreTrainedModel):
         Raises:
             UserError: the folder holds no saved model, or one whose weights do not fit.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         folder = Path(folder)
@@ -230,10 +231,17 @@ class CambrianModel(PreTrainedModel):
                 f"{folder} holds no saved model: it needs config.json and "
                 "model.safetensors; give a step-* folder of a training run"
             )
-        model = cls(CambrianConfig.from_pretrained(folder, **kwargs))
+        try:
+            model = cls(CambrianConfig.from_pretrained(folder, **kwargs))
+        except OSError as error:
+            raise UserError(f"{folder / 'config.json'} is damaged: {error}") from None
         state: dict[str, Tensor] = {}
         for file in files:
-            state |= {own_name(key): value for key, value in load_file(file).items()}
+            try:
+                weights = load_file(file)
+            except SafetensorError as error:
+                raise UserError(f"{file} is damaged: {error}") from None
+            state |= {own_name(key): value for key, value in weights.items()}
         missing, unexpected = model.load_state_dict(state, strict=False)
         shared = model.shared_names()
         missing = [name for name in missing if not shared.get(name, set()) & state.keys()]

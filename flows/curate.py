@@ -9,7 +9,8 @@ from typing import Any
 
 from prefect import flow
 
-from cambrian_data.catalog import write_catalog
+from cambrian_data.build import Build, published
+from cambrian_data.catalog import check_view_name, write_catalog
 from cambrian_data.curation.assemble import (
     CURATE_VERSION,
     SHARDS_VERSION,
@@ -22,10 +23,10 @@ from cambrian_data.curation.assemble import (
 from cambrian_data.curation.recipe import CurateRecipe
 from cambrian_data.pool import dataset_manifests, dataset_names, read_datasets
 from cambrian_data.recipes import Recipe, load_recipe
-from cambrian_data.records import Progress, content_id, silent
+from cambrian_data.records import Progress, RunFailed, content_id, silent
 from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.shards import read_index
-from cambrian_data.workspace import Build, Workspace, check_name, published
+from cambrian_data.workspace import Workspace, check_name
 from flows.running import map_stage, run_call, run_flow
 
 
@@ -72,6 +73,7 @@ def run_curate(
     inputs = {name: content_id(found["files"]) for name, found in manifests.items()}
     parts = ["curate", loaded.content(), inputs, CURATE_VERSION]
     name = check_name(name or loaded.name)
+    check_view_name(workspace, name)
     run = run_name(f"curate-{name}", *parts)
     with workspace.lock(f"mixture-{name}", lambda note: progress(note, 0, None)):
         record = RunRecord(
@@ -163,11 +165,12 @@ def _make_shards(job: CurateJob) -> dict[str, Any]:
     """Write the shards that are missing, verify them all, return their totals."""
     folder = job.workspace.shards(job.name)
     build = Build(job.workspace, folder, content_id(job.key, SHARDS_VERSION))
-    if not build.is_done():
+    if not build.is_done() or read_index(folder)["dropped"]:
         samples = read_mixture(job.workspace.mixture(job.name))
         shards = ShardStage.of(job.workspace, build, samples, job.recipe.config)
         units = map_stage(shards.stage(), shards.pieces(), job.progress)
         publish_shards(job.workspace, build, job.name, units)
+        _limit_lost(job, read_index(folder))
     index = read_index(folder)
     dropped = len(index["dropped"])
     job.record.stage(
@@ -183,3 +186,15 @@ def _make_shards(job: CurateJob) -> dict[str, Any]:
         "dropped": dropped,
         **{k: index[k] for k in ("samples", "pictures", "bytes")},
     }
+
+
+def _limit_lost(job: CurateJob, index: dict[str, Any]) -> None:
+    """Stop where more samples lost their pictures than the recipe allows to be bad."""
+    lost, share = len(index["dropped"]), job.recipe.config.max_drop_share
+    if lost > share * (lost + index["samples"]):
+        raise RunFailed(
+            f"shards: {lost:,} of {lost + index['samples']:,} samples have pictures that are "
+            f"missing or damaged, more than max_drop_share = {share} in the recipe allows "
+            f"(the first: {index['dropped'][0]['detail']}); run the commands that filled the pool "
+            "again, they make only what is lost anew"
+        )

@@ -83,8 +83,8 @@ def answer_one(workspace: Workspace, checkpoint: Path, mixture: str) -> dict[str
 
     row = query(
         workspace,
-        f"SELECT * FROM mixture_{mixture} WHERE len(images) = 1 AND figure_id IS NOT NULL "
-        "ORDER BY id LIMIT 1",
+        f"SELECT * FROM mixture_{mixture} WHERE len(images) = 1 "
+        "ORDER BY figure_id IS NULL, id LIMIT 1",
     ).to_pylist()[0]
     question = row["conversations"][0]["value"].replace(IMAGE_TOKEN, "").strip()
     picture = workspace.root / row["images"][0]["path"]

@@ -75,6 +75,7 @@ def run_engine(
         UserError: an unknown recipe or backend, or a topic that nothing was found for.
         RunFailed: a stage dropped more than the recipe allows.
     """
+    _check_topic(topic)
     loaded = load_recipe(recipe, "data", EngineRecipe, settings)
     corpus = load_corpus()
     backend, fetcher = services(corpus, search=search, offline=offline)
@@ -103,6 +104,15 @@ def run_engine(
             job.record.finish("done", outputs=result)
             write_catalog(workspace)
     return result
+
+
+def _check_topic(topic: str) -> None:
+    try:
+        topic.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"--topic {topic!r} is no valid text") from None
+    if not topic.strip():
+        raise UserError("--topic is empty: name a field, a subfield or a topic, such as physics")
 
 
 def plan_engine(

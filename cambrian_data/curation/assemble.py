@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cambrian_data.build import Build
 from cambrian_data.curation.checks import check
 from cambrian_data.curation.dedup import exact_dedup
 from cambrian_data.curation.mixture import count_sources, select
@@ -35,7 +36,7 @@ from cambrian_data.shards import (
     verify_shards,
 )
 from cambrian_data.units import Stage, StageOutput, Unit, Units
-from cambrian_data.workspace import Build, Workspace
+from cambrian_data.workspace import Workspace
 
 CURATE_VERSION = "1"
 SHARDS_VERSION = "1"
@@ -129,7 +130,10 @@ def read_mixture(folder: Path) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class ShardStage:
-    """The shards of a mixture: samples shuffled by seed, cut into tar files, one unit a file."""
+    """The shards of a mixture: samples shuffled by seed, cut into tar files, one unit a file.
+
+    A sample whose picture is lost or damaged is left out and named; the next run tries it again.
+    """
 
     workspace: Workspace
     folder: Path
@@ -160,7 +164,7 @@ class ShardStage:
         units = Units(
             self.workspace, self.folder, "shards", version=SHARDS_VERSION, config=self.key
         )
-        return Stage(units, self._write)
+        return Stage(units, self._write, is_complete=lambda unit: not unit.numbers["dropped"])
 
     def _bytes_of(self, image: dict[str, Any]) -> int:
         try:
@@ -185,11 +189,15 @@ class ShardStage:
 
     def _picture(self, image: dict[str, Any]) -> bytes:
         path = self.workspace.root / image["path"]
+        if not image["sha256"]:
+            raise ShardError(
+                f"{image['path']} was not read: ingest its data set with --check-images decode"
+            )
         try:
             data = path.read_bytes()
         except OSError as error:
             raise ShardError(f"{image['path']}: {error.strerror}") from None
-        if image["sha256"] and bytes_id(data) != image["sha256"]:
+        if bytes_id(data) != image["sha256"]:
             raise ShardError(f"{image['path']} is damaged: its content is not what its name says")
         return data
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cambrian_data.build import Build
 from cambrian_data.catalog import write_catalog
 from cambrian_data.curation.ingest import (
     FolderPictures,
@@ -21,7 +22,7 @@ from cambrian_data.pictures import keep_picture
 from cambrian_data.records import Progress, UserError, content_id, silent
 from cambrian_data.runs import RunRecord, recorded, run_name
 from cambrian_data.units import Unit, Units
-from cambrian_data.workspace import Build, Workspace, file_sha256
+from cambrian_data.workspace import Workspace, file_sha256
 
 INGEST_VERSION = "1"
 _ANY_PICTURE = ImagesConfig(min_side_px=1, max_aspect=200)

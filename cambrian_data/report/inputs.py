@@ -10,10 +10,11 @@ from typing import Any
 import duckdb
 import orjson
 
+from cambrian_data.build import MANIFEST, published
 from cambrian_data.records import TABLES, UserError
 from cambrian_data.runs import read_runs
 from cambrian_data.shards import INDEX_NAME
-from cambrian_data.workspace import Build, Workspace, published
+from cambrian_data.workspace import Workspace
 
 
 class Tables:
@@ -96,7 +97,7 @@ def read_inputs(workspace: Workspace, mixture: str) -> Inputs:
         )
     folder = workspace.mixture(mixture)
     about = published(folder)["about"]
-    pool = {name: read_json(workspace.pool(name) / Build.MANIFEST) for name in about["datasets"]}
+    pool = {name: read_json(workspace.pool(name) / MANIFEST) for name in about["datasets"]}
     return Inputs(
         workspace=workspace,
         name=mixture,

@@ -5,8 +5,15 @@ import shutil
 import duckdb
 import pytest
 
-from cambrian_data.catalog import SqlError, connect, mixture_view, query, write_catalog
-from cambrian_data.records import TABLES, table_of
+from cambrian_data.catalog import (
+    SqlError,
+    check_view_name,
+    connect,
+    mixture_view,
+    query,
+    write_catalog,
+)
+from cambrian_data.records import TABLES, UserError, table_of
 from cambrian_data.runs import RunRecord
 from cambrian_data.workspace import Workspace
 
@@ -114,6 +121,15 @@ def test_wrong_queries_name_the_views(workspace):
 def test_the_catalog_cannot_be_written_through_a_query(workspace):
     with pytest.raises(SqlError, match="read-only"):
         query(workspace, "CREATE TABLE t (a INTEGER)")
+
+
+def test_two_mixtures_cannot_have_one_view(workspace):
+    fill(workspace)
+    check_view_name(workspace, "my-mix")
+    check_view_name(workspace, "other")
+    for name in ("my_mix", "My-Mix"):
+        with pytest.raises(UserError, match="'my-mix'.*--name"):
+            check_view_name(workspace, name)
 
 
 def test_views_of_mixtures_need_no_quotes():

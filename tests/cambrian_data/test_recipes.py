@@ -107,6 +107,15 @@ def test_yaml_tags_run_nothing(tmp_path):
     assert "YAML" in fails(tmp_path, "seed: !!python/object/apply:os.system [exit]\n")
 
 
+def test_what_would_grow_without_bound_is_refused(tmp_path):
+    bomb = "a: &a [1, 1]\nb: &b [*a, *a]\nseed: *b\n"
+    assert "aliases" in fails(tmp_path, bomb)
+    assert "too deep" in fails(tmp_path, "seed: " + "[" * 5000 + "]" * 5000)
+    assert "64-bit" in fails(tmp_path, f"seed: {2**70}")
+    assert "out of range" in fails(tmp_path, "seed: " + "9" * 5000)
+    assert len(fails(tmp_path, f"seed: {'x' * 100_000}")) < 1000
+
+
 def test_names_that_are_not_there(tmp_path):
     with pytest.raises(RecipeError, match="did you mean 'tiny'"):
         find_recipe("tinny", "data")

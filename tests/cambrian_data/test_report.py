@@ -13,6 +13,7 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from cambrian_data.build import MANIFEST, Build
 from cambrian_data.catalog import query, write_catalog
 from cambrian_data.curation.assemble import curate, read_mixture, write_mixture
 from cambrian_data.curation.recipe import CurateRecipe
@@ -36,7 +37,7 @@ from cambrian_data.report.texts import shorten, web_address
 from cambrian_data.report.thumbnails import ThumbnailError, thumbnail, thumbnails_of
 from cambrian_data.report.training import curve, read_losses
 from cambrian_data.runs import RunRecord
-from cambrian_data.workspace import Build, Workspace
+from cambrian_data.workspace import Workspace
 
 RECIPE = {
     "datasets": ["*"],
@@ -192,7 +193,7 @@ def test_a_mixture_that_is_not_there_names_those_that_are(workspace):
     make(workspace, rows_of(workspace))
     with pytest.raises(UserError, match=r"no mixture '\.\./mix' .*it has mix"):
         write_report(workspace, "../mix")
-    (workspace.mixture("mix") / Build.MANIFEST).unlink()
+    (workspace.mixture("mix") / MANIFEST).unlink()
     with pytest.raises(UserError, match="not finished"):
         write_report(workspace, "mix")
 

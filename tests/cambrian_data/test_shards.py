@@ -97,6 +97,9 @@ def test_every_damage_is_found(tmp_path, damage):
     else:
         path.write_bytes((folder / shard_name(0)).read_bytes())
     assert verify_shards(folder).problems
+    if damage != "extra":
+        with pytest.raises(ShardError, match="again"):
+            list(read_shards(folder))
 
 
 def test_a_picture_that_is_not_the_one_named_is_found(tmp_path):

@@ -111,6 +111,24 @@ def test_damaged_output_is_found_and_made_again(workspace, pattern, damage):
     assert all_files(workspace) == before
 
 
+def test_a_manifest_that_was_changed_by_hand_is_not_believed(workspace):
+    stage = make_stage(workspace, [])
+    run(stage, [["a"]])
+    (manifest,) = workspace.root.glob("engine/run/manifests/topics/*.json")
+    manifest.write_bytes(manifest.read_bytes().replace(b'"out": 1', b'"out": 7'))
+    assert stage.finished(["a"]) is None
+    manifest.write_bytes(b"[]")
+    assert stage.finished(["a"]) is None
+
+
+def test_a_unit_that_is_not_complete_is_tried_again(workspace):
+    calls: list[object] = []
+    stage = make_stage(workspace, calls)
+    run(stage, [["a"]])
+    again = Stage(stage.units, stage.work, is_complete=lambda unit: unit.numbers["out"] > 1)
+    assert stage.finished(["a"]) is not None and again.finished(["a"]) is None
+
+
 def test_units_whose_input_is_gone_are_removed(workspace):
     stage = make_stage(workspace, [])
     run(stage, [["a"], ["b"]])

@@ -12,13 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cambrian_data.build import Build, published
 from cambrian_data.records import bytes_id
+from cambrian_data.units import Units
 from cambrian_data.workspace import (
-    Build,
     Workspace,
     WorkspaceError,
     check_name,
-    published,
     slug,
 )
 
@@ -195,7 +195,7 @@ def test_another_key_replaces_the_folder_as_a_whole(workspace):
     assert list(workspace.tmp.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "edit", "list"])
 def test_damage_is_found_and_mended(workspace, damage):
     build = Build(workspace, workspace.mixture("m"), "key1" * 8)
     target = fill(build, "one")
@@ -203,6 +203,11 @@ def test_damage_is_found_and_mended(workspace, damage):
     victim = target / ("manifest.json" if damage == "manifest" else "sub/a.txt")
     if damage == "remove":
         victim.unlink()
+    elif damage == "edit":  # still JSON, but a number of it was changed by hand
+        victim = target / "manifest.json"
+        victim.write_bytes(victim.read_bytes().replace(b'"n": 1', b'"n": 2'))
+    elif damage == "list":
+        (target / "manifest.json").write_bytes(b"[1, 2]")
     elif damage == "cut":
         victim.write_bytes(victim.read_bytes()[:-1])
     else:
@@ -216,6 +221,32 @@ def test_damage_is_found_and_mended(workspace, damage):
     assert files_of(target) == before and build.is_done()
 
 
+def test_a_lost_picture_makes_its_data_set_incomplete(workspace):
+    """Pictures lie outside the folder; the units that name them count."""
+    build = Build(workspace, workspace.pool("p"), "key1" * 8)
+    _, picture = workspace.store_picture(b"picture", "png")
+    units = Units(workspace, build.folder(), "ingest", version="1", config=None)
+    units.commit(units.key("a"), {}, pictures=[picture])
+    build.publish()
+    assert build.is_done()
+    picture.unlink()
+    assert not build.is_done()
+
+
+def test_a_damaged_empty_part_is_written_again(workspace):
+    part = workspace.root / "pool" / "_empty" / "samples" / "part-empty.parquet"
+    before = part.read_bytes()
+    part.write_bytes(before[:-3])
+    Workspace.create(workspace.root)
+    assert part.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["what?", "bad\udcff"])
+def test_paths_that_duckdb_cannot_open_are_refused(tmp_path, name):
+    with pytest.raises(WorkspaceError, match="--workspace"):
+        Workspace.create(tmp_path / name)
+
+
 def test_a_folder_that_was_not_finished_is_explained(workspace):
     with pytest.raises(WorkspaceError, match="not finished"):
         published(workspace.pool("nothing"))
@@ -223,7 +254,8 @@ def test_a_folder_that_was_not_finished_is_explained(workspace):
 
 KILLED_BUILD = """
 import os, signal, sys
-from cambrian_data.workspace import Build, Workspace
+from cambrian_data.build import Build
+from cambrian_data.workspace import Workspace
 ws = Workspace(sys.argv[1])
 stop = int(sys.argv[2])
 steps = 0

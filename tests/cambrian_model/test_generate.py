@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -133,3 +135,16 @@ def test_a_missing_file_is_named(tmp_path, trained):
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
     with pytest.raises(UserError, match="no checkpoint at"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("with_manifest", [True, False])
+def test_a_damaged_checkpoint_is_explained(tmp_path, name, with_manifest, trained):
+    folder = tmp_path / "step-000001"
+    shutil.copytree(trained[0].checkpoint, folder)
+    if not with_manifest:
+        (folder / "manifest.json").unlink()
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match=r"damaged|differs|another checkpoint"):
+        load(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pyarrow.parquet as pq
@@ -140,16 +141,46 @@ def test_a_damaged_pool_is_refused_by_name(fresh):
         run_curate(fresh, recipe="tiny")
 
 
-def test_a_lost_picture_drops_its_sample_with_a_reason(fresh):
+def test_a_lost_picture_drops_its_samples_until_it_is_back(fresh):
     image = rows(
         fresh,
         "SELECT images[1].path AS p FROM samples WHERE len(images) = 1 "
         "AND source LIKE 'shapes%' ORDER BY id LIMIT 1",
     )[0]["p"]
+    whole = run_curate(fresh, recipe="tiny", name="whole")
+    data = (fresh.root / image).read_bytes()
     (fresh.root / image).unlink()
-    result = run_curate(fresh, recipe="tiny", name="lossy")
-    assert result["shards"]["dropped"] >= 1
-    assert result["shards"]["samples"] == result["samples"] - result["shards"]["dropped"]
+    lossy = run_curate(fresh, recipe="tiny", name="lossy")
+    assert lossy["shards"]["dropped"] >= 1
+    assert lossy["shards"]["samples"] == lossy["samples"] - lossy["shards"]["dropped"]
+    (fresh.root / image).write_bytes(data)
+    mended = run_curate(fresh, recipe="tiny", name="lossy")
+    assert mended["shards"]["dropped"] == 0
+    for path in (fresh.root / "shards" / "whole").glob("*.tar"):
+        assert (fresh.root / "shards" / "lossy" / path.name).read_bytes() == path.read_bytes()
+    assert mended["samples"] == whole["samples"]
+
+
+def test_too_many_lost_pictures_stop_the_run(fresh):
+    for path in fresh.images.glob("*/*.png"):
+        path.unlink()
+    with pytest.raises(RunFailed, match="missing or damaged"):
+        run_curate(fresh, recipe="tiny", name="gone")
+
+
+def test_pictures_that_were_not_read_are_not_packed(fresh, tmp_path):
+    """A row could name any file of the workspace as its picture."""
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A thing."}]
+    row = {
+        "id": "x",
+        "image": "catalog.duckdb",
+        "conversations": turns,
+        "source": "shapes_counting.json",
+    }
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    ingest_file(fresh, file=tmp_path / "rows.jsonl", name="unread", check_images="none")
+    with pytest.raises(RunFailed, match="was not read"):
+        run_curate(fresh, recipe="tiny", settings=["datasets=[unread]", "mixture.ratios=null"])
 
 
 def test_dry_runs_write_nothing(fresh):
