@@ -114,14 +114,28 @@ def ingest(
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures.")] = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     check_images: Annotated[str, typer.Option(help="none, exists or decode.")] = "decode",
+    category: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE=CATEGORY", help="Category of a source; repeatable."),
+    ] = None,
     strict: Annotated[bool, typer.Option(help="An unknown source is an error.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a data set made from another file.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Take published instruction data into the pool, every row checked."""
     from cambrian_cli.data import start_ingest
 
     start_ingest(
-        workspace, file=path, name=name, images=images, check_images=check_images, strict=strict
+        workspace,
+        category or [],
+        file=path,
+        name=name,
+        images=images,
+        check_images=check_images,
+        strict=strict,
+        replace=replace,
     )
 
 
@@ -295,13 +309,14 @@ def run(arguments: list[str]) -> int:
     """Run one command; return its exit code: 0 done, 1 failed, 2 the user's mistake."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     output.set_up_logging()
+    output.set_json("--json" in arguments)
     try:
-        app(arguments, standalone_mode=True)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+        code = app(arguments, standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return output.explain(output.Interrupted())
     except Exception as error:  # noqa: BLE001 - the last border: each becomes a message
         return output.explain(error)
-    return 0
+    return int(code or 0)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,20 @@ from cambrian_data.workspace import Workspace
 
 FORMATS = ("table", "csv", "json", "parquet")
 MAX_ROWS_SHOWN = 50
+MAX_COLUMNS_SHOWN = 8
+MAX_CELL_CHARACTERS = 300
 
 
-def start_ingest(path: Path, **arguments: Any) -> None:
+def start_ingest(path: Path, categories: list[str], **arguments: Any) -> None:
     """Take a file of samples into the pool."""
+    pairs = [text.partition("=")[::2] for text in categories]
+    if wrong := next((text for text in categories if "=" not in text), None):
+        raise UserError(f"--category {wrong!r}: write it as SOURCE=CATEGORY")
     from cambrian_data.curation.ingest_file import ingest_file
 
     workspace = Workspace.create(path)
     with output.Show() as progress:
-        result = ingest_file(workspace, progress=progress, **arguments)
+        result = ingest_file(workspace, categories=dict(pairs), progress=progress, **arguments)
     if output.wants_json:
         output.emit_json(result)
         return
@@ -33,7 +39,7 @@ def start_ingest(path: Path, **arguments: Any) -> None:
 
 def show_figures(page: str, url: str) -> None:
     """Print the figures of one page, a JSON object a line."""
-    from cambrian_data.engine.extract import extract, html_of_api_answer
+    from cambrian_data.engine.extract import PageError, extract, html_of_api_answer
 
     path = Path(page)
     if page.startswith(("http://", "https://")):
@@ -44,9 +50,15 @@ def show_figures(page: str, url: str) -> None:
     if not path.is_file():
         raise UserError(f"there is no file {page!r}")
     body = path.read_bytes()
-    answer = html_of_api_answer(body) if path.suffix == ".json" else None
-    html = answer[1] if answer else body
-    for figure in extract(html, url or path.absolute().as_uri()):
+    try:
+        data = orjson.loads(body.removeprefix(BOM_UTF8)) if path.suffix == ".json" else None
+        answer = html_of_api_answer(data)
+        figures = extract(answer[1] if answer else body, url or path.absolute().as_uri())
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"{page} is not JSON: {error}") from None
+    except PageError as error:
+        raise UserError(f"{page} cannot be read: {error}") from None
+    for figure in figures:
         line = {
             "image_url": figure.image_url,
             "caption": figure.caption,
@@ -56,6 +68,22 @@ def show_figures(page: str, url: str) -> None:
             "position": figure.position,
         }
         sys.stdout.write(orjson.dumps(line).decode() + "\n")
+    if not figures:
+        hint = "" if url else "; pictures with relative addresses need the page's address as --url"
+        output.err.print(f"no figure was found in {page}{hint}", markup=False)
+
+
+def _html_of(path: Path, body: bytes) -> str:
+    """Return the HTML in MediaWiki's JSON answer."""
+    from cambrian_data.engine.extract import html_of_api_answer
+
+    try:
+        answer = html_of_api_answer(orjson.loads(body.removeprefix(b"\xef\xbb\xbf")))
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"{path} is no JSON: {error}") from None
+    if answer is None:
+        raise UserError(f"{path} holds no page: it is no answer of action=parse or of rvparse")
+    return answer[1]
 
 
 def run_sql(path: Path, query: str | None, format: str) -> None:
@@ -65,6 +93,8 @@ def run_sql(path: Path, query: str | None, format: str) -> None:
     workspace = Workspace.existing(path)
     if query is None:
         _prompt(workspace, format)
+    elif not query.strip():
+        raise UserError("the query is empty; leave it out to get a prompt")
     else:
         _run_query(workspace, query, format)
 
@@ -86,12 +116,31 @@ def _run_query(workspace: Workspace, text: str, format: str) -> None:
             raise UserError("--format parquet writes bytes: send them to a file with > FILE")
         pq.write_table(result, sys.stdout.buffer)
     else:
-        rows = [list(row.values()) for row in result.slice(0, MAX_ROWS_SHOWN).to_pylist()]
-        output.table("", result.column_names, rows)
+        _show_rows(result)
         if len(result) > MAX_ROWS_SHOWN:
             output.err.print(
                 f"{len(result):,} rows, the first {MAX_ROWS_SHOWN} shown; --format csv gives all"
             )
+
+
+def _show_rows(result: Any) -> None:
+    """Print rows as a table; those with many columns one below the other."""
+    rows = result.slice(0, MAX_ROWS_SHOWN).to_pylist()
+    if len(result.column_names) <= MAX_COLUMNS_SHOWN:
+        output.table("", result.column_names, [[_short(v) for v in row.values()] for row in rows])
+        return
+    for number, row in enumerate(rows):
+        output.out.print(f"[bold cyan]row {number + 1}[/]")
+        output.fields({name: _short(value) for name, value in row.items()})
+
+
+def _short(value: Any) -> Any:
+    """Return a cell that fits: nested values as JSON, long texts cut."""
+    if isinstance(value, list | dict):
+        value = orjson.dumps(value, default=str).decode()
+    if isinstance(value, str) and len(value) > MAX_CELL_CHARACTERS:
+        return value[:MAX_CELL_CHARACTERS] + "..."
+    return value
 
 
 def _flat(result: Any) -> Any:
@@ -101,7 +150,7 @@ def _flat(result: Any) -> Any:
     for number, field in enumerate(result.schema):
         if pa.types.is_nested(field.type):
             text = [
-                None if value is None else orjson.dumps(value).decode()
+                None if value is None else orjson.dumps(value, default=str).decode()
                 for value in result.column(number).to_pylist()
             ]
             result = result.set_column(number, field.name, pa.array(text, pa.string()))
@@ -109,21 +158,26 @@ def _flat(result: Any) -> Any:
 
 
 def _prompt(workspace: Workspace, format: str) -> None:
-    """Read queries from the terminal until an empty line or the end of input."""
+    """Read queries until `quit` or the end of input; a query ends with ; or an empty line."""
     from cambrian_data.catalog import SqlError
 
-    output.err.print("SQL over the catalog; one query a line, an empty line ends it.")
+    output.err.print("SQL over the catalog; end a query with ; or an empty line; quit ends.")
+    lines: list[str] = []
     while True:
-        try:
-            line = input("cambrian> ").strip().rstrip(";")
-        except EOFError:
+        output.err.print("     ... " if lines else "cambrian> ", end="")
+        line = sys.stdin.readline()
+        if not lines and line.strip().strip(".;") in ("quit", "exit"):
             return
+        lines.append(line)
+        if line.strip().endswith(";") or not line.strip():
+            text, lines = "".join(lines).strip().rstrip(";"), []
+            try:
+                if text:
+                    _run_query(workspace, text, format)
+            except SqlError as error:
+                output.err.print(str(error), markup=False)
         if not line:
             return
-        try:
-            _run_query(workspace, line, format)
-        except SqlError as error:
-            output.fail(str(error), output.EXIT_USER)
 
 
 def make_report(path: Path, name: str) -> None:
@@ -182,7 +236,8 @@ def _print_nested(value: Mapping[str, Any], indent: str = "") -> None:
                 output.out.print(f"{indent}[bold cyan]{name} {number}[/]")
                 _print_nested(item, indent + "  ")
         elif part not in (None, [], {}):
-            output.out.print(f"{indent}[bold]{name}[/]  {output.plain(part)}")
+            output.out.print(indent, end="")
+            output.fields({name: part})
 
 
 def verify_folder(path: Path, shards: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +87,7 @@ def show_drops(drops: Mapping[str, Mapping[str, int]]) -> None:
 
 def start_curate(path: Path, *, dry_run: bool, **arguments: Any) -> None:
     """Make a mixture and its shards and print the plan."""
+    Workspace.existing(path)
     workspace = open_workspace(path)
     from flows.curate import plan_curate, run_curate
 
@@ -131,6 +135,9 @@ def show_mixture(result: Mapping[str, Any]) -> None:
             for c in plan["categories"]
         ],
     )
+    output.out.print(f"\n{result['explained']}")
+    if stale := result.get("stale_shards"):
+        output.err.print(f"[bold]{stale} was made from an earlier mixture of this name[/]")
     if shards := result.get("shards"):
         output.out.print(
             f"\n{shards['samples']:,} samples with {shards['pictures']:,} pictures in "
@@ -146,6 +153,7 @@ def show_mixture(result: Mapping[str, Any]) -> None:
 
 def start_train(path: Path, *, dry_run: bool, **arguments: Any) -> None:
     """Train a stage and print what it reached."""
+    Workspace.existing(path)
     workspace = open_workspace(path)
     from flows.train import plan_train, run_train
 
@@ -162,6 +170,7 @@ def start_train(path: Path, *, dry_run: bool, **arguments: Any) -> None:
 
 def start_demo(path: Path, *, topic: str) -> None:
     """Run everything on the embedded corpus and print where things are."""
+    started = time.monotonic()
     workspace = open_workspace(path)
     from flows.demo import run_demo
 
@@ -170,10 +179,15 @@ def start_demo(path: Path, *, topic: str) -> None:
     if output.wants_json:
         output.emit_json(result)
         return
-    show_demo(workspace, result)
+    show_demo(workspace, result, started)
 
 
-def show_demo(workspace: Workspace, result: Mapping[str, Any]) -> None:
+def program() -> str:
+    """Return what to type for this program: its path where it is not on the PATH."""
+    return "cambrian" if shutil.which("cambrian") else sys.argv[0]
+
+
+def show_demo(workspace: Workspace, result: Mapping[str, Any], started: float) -> None:
     """Print the demo's numbers, where things are, and what to try next."""
     heading = "\n[bold cyan]{}[/]"
     output.out.print(heading.format("engine: from the topic to questions and answers"))
@@ -202,8 +216,8 @@ def show_demo(workspace: Workspace, result: Mapping[str, Any]) -> None:
     output.fields(result["where"])
     output.out.print(heading.format("three queries to try"))
     for query in result["queries"]:
-        output.out.print(f'  cambrian data sql -w {workspace.root} "{query}"', highlight=False)
-    output.out.print(f"\ndone in {result['seconds']:.0f} s")
+        output.out.print(f'  {program()} data sql -w {workspace.root} "{query}"', markup=False)
+    output.out.print(f"\ndone in {time.monotonic() - started:.0f} s")
 
 
 def show_ingest(result: Mapping[str, Any]) -> None:

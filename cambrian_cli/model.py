@@ -23,11 +23,21 @@ def answer(
     for image in images:
         if not image.is_file():
             raise UserError(f"there is no picture {str(image)!r}")
+    if not question.strip():
+        raise UserError("the question is empty")
+    from cambrian_data.engine.images import ImagesConfig, PictureError, decode_picture
     from cambrian_model.generate import load
     from cambrian_model.runtime import runtime_of
 
+    pictures = []
+    for image in images:  # as the engine stores them: upright, on white, SVG drawn
+        try:
+            config = ImagesConfig(min_side_px=1, max_aspect=200)
+            pictures.append(decode_picture(image.read_bytes(), config).data)
+        except PictureError as error:
+            raise UserError(f"{image} cannot be used as a picture: {error}") from None
     text = load(model, runtime=runtime_of(runtime)).answer(
-        question, images, max_new_tokens=max_new_tokens, temperature=temperature
+        question, pictures, max_new_tokens=max_new_tokens, temperature=temperature
     )
     if output.wants_json:
         output.emit_json({"question": question, "answer": text})

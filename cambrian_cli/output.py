@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 LINE_EVERY_S = 5.0
 """Seconds between two lines of progress where there is no terminal to draw on."""
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
+"""Signs in data that a terminal would obey; tabs and line ends stay."""
 wants_json = False
 """Set by the `--json` option; the error border needs it where no command can pass it on."""
 
@@ -56,7 +61,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         is_number = all(isinstance(row[number], int | float) for row in body) and bool(body)
         drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in body:
-        drawn.add_row(*(plain(cell) for cell in row))
+        drawn.add_row(*(Text(plain(cell)) for cell in row))
     out.print(drawn)
 
 
@@ -70,7 +75,7 @@ def plain(cell: Any) -> str:
         return f"{cell:,}"
     if isinstance(cell, float):
         return f"{cell:,.4g}"
-    return str(cell).replace("[", r"\[")
+    return _CONTROL.sub(" ", str(cell))
 
 
 def fields(values: Mapping[str, Any]) -> None:
@@ -78,7 +83,7 @@ def fields(values: Mapping[str, Any]) -> None:
     values = {name: value for name, value in values.items() if value not in (None, "", {}, [])}
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
-        out.print(f"  [bold]{name:<{width}}[/]  {plain(value)}")
+        out.print(Text.assemble("  ", (f"{name:<{width}}", "bold"), f"  {plain(value)}"))
 
 
 class Interrupted(Exception):
@@ -137,14 +142,27 @@ def fail(message: str, code: int) -> int:
     """Print an error where the user looks for it; return the exit code."""
     if wants_json:
         emit_json({"error": message, "exit_code": code})
-    err.print(f"[bold red]error:[/] {plain(message)}")
+    err.print(Text.assemble(("error:", "bold red"), f" {plain(message)}"))
     return code
+
+
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
+"""Base of what typer raises for a command that it cannot parse; it has no public name."""
+
+
+def _explain_usage(error: Any) -> int:
+    error.show()
+    if wants_json:
+        emit_json({"error": error.format_message(), "exit_code": error.exit_code})
+    return int(error.exit_code)
 
 
 def explain(error: Exception) -> int:
     """Print what went wrong and what to do; return the exit code."""
     from cambrian_data.records import RunFailed, UserError
 
+    if isinstance(error, _USAGE_ERROR):
+        return _explain_usage(error)
     if isinstance(error, Interrupted):
         message = "stopped; what was finished is kept, the same command goes on"
         return fail(message, EXIT_INTERRUPTED)

@@ -7,6 +7,8 @@ its files. A finished folder in which something is damaged is mended by the next
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -60,8 +62,8 @@ class Build:
         made = read_sealed(self.target / MANIFEST)
         if not self._staging.is_dir() and made is not None and made["key"] == self.key:
             # Same content, but something is missing or damaged: mend it instead of starting anew.
-            self._staging.parent.mkdir(parents=True, exist_ok=True)
-            self.target.replace(self._staging)
+            # Files are replaced, never written into, so links to them are as good as copies.
+            shutil.copytree(self.target, self._staging, copy_function=_link)
         self._staging.mkdir(parents=True, exist_ok=True)
         (self._staging / MANIFEST).unlink(missing_ok=True)
         return self._staging
@@ -90,6 +92,13 @@ class Build:
             WorkspaceError: the folder is not there, or damaged.
         """
         return published(self.target)["about"]
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
 
 
 def published(folder: Path) -> dict[str, Any]:

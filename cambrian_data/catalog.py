@@ -7,6 +7,7 @@ is written aside and renamed over the old one: an open reader blocks nobody.
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pyarrow as pa
 
 from cambrian_data.records import UserError
 from cambrian_data.workspace import Workspace, remove
+
+logger = logging.getLogger(__name__)
 
 STORAGE_VERSION = "v1.2.0"
 """Oldest storage format of DuckDB that knows all we use, so that older clients open it too."""
@@ -95,6 +98,15 @@ def view_definitions(mixtures: list[str]) -> dict[str, str]:
     return views
 
 
+def _distinct_names(table: pa.Table) -> pa.Table:
+    """Number columns of equal names, which rows as mappings could not hold."""
+    names: list[str] = []
+    for name in table.column_names:
+        number = sum(1 for other in names if other.split("_")[0] == name or other == name)
+        names.append(f"{name}_{number}" if name in names else name)
+    return table.rename_columns(names)
+
+
 def mixture_view(name: str) -> str:
     """Return the name of a mixture's view: what SQL would need quotes for becomes `_`."""
     return "mixture_" + re.sub(r"\W", "_", name)
@@ -131,7 +143,12 @@ def write_catalog(workspace: Workspace) -> Path:
                 f"ATTACH '{_quoted(scratch)}' AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')"
             )
             for name, sql in view_definitions(mixtures).items():
-                connection.execute(f'CREATE OR REPLACE VIEW catalog."{name}" AS {sql}')
+                try:
+                    connection.execute(f'CREATE OR REPLACE VIEW catalog."{name}" AS {sql}')
+                except duckdb.Error as error:  # a damaged part must not fail what is finished
+                    logger.warning(
+                        "no view %s: %s (run the command that made this file again)", name, error
+                    )
             connection.execute("DETACH catalog")
             scratch.replace(workspace.catalog)
         finally:
@@ -149,7 +166,11 @@ def connect(workspace: Workspace) -> duckdb.DuckDBPyConnection:
     """Open the catalog read-only, from any folder; it is written first where it is missing."""
     if not workspace.catalog.is_file():
         write_catalog(workspace)
-    connection = duckdb.connect(str(workspace.catalog), read_only=True)
+    try:
+        connection = duckdb.connect(str(workspace.catalog), read_only=True)
+    except duckdb.Error:  # damaged; it holds nothing but views
+        write_catalog(workspace)
+        connection = duckdb.connect(str(workspace.catalog), read_only=True)
     connection.execute("SET file_search_path = ?", [str(workspace.root)])
     return connection
 
@@ -163,7 +184,7 @@ def query(workspace: Workspace, sql: str, parameters: list[Any] | None = None) -
     with connect(workspace) as connection:
         try:
             result = connection.sql(sql, params=parameters)
-            return result.to_arrow_table() if result is not None else pa.table({})
+            return _distinct_names(result.to_arrow_table()) if result is not None else pa.table({})
         except duckdb.Error as error:
             views = [
                 row[0]

@@ -96,7 +96,7 @@ def draw(seed: int, *parts: Any) -> float:
     Every choice of the project is made with this, so that neither order nor workers matter.
     """
     digest = hashlib.sha256(canonical_json([seed, *parts])).digest()
-    return int.from_bytes(digest[:7], "big") / 2**56
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # 53 bits: a float holds no more
 
 
 # --------------------------------------------------------------------------------- schemas
@@ -312,6 +312,7 @@ DROP_REASONS: dict[str, frozenset[str]] = {
     "fetch": frozenset({"missing", "not_html", "unreachable"}),
     "extract": frozenset(
         {"no_caption", "short_caption", "short_text", "skipped_section", "duplicate", "no_figures"}
+        | {"unreadable"}
     ),
     "images": frozenset(
         {
@@ -325,7 +326,7 @@ DROP_REASONS: dict[str, frozenset[str]] = {
             "hostile",
         }
     ),
-    "vqa": frozenset({"no_question", "ungrounded", "duplicate"}),
+    "vqa": frozenset({"no_question", "duplicate"}),
     "ingest": frozenset(
         {
             "bad_json",
@@ -352,7 +353,6 @@ DROP_REASONS: dict[str, frozenset[str]] = {
     ),
     "exact_dedup": frozenset({"exact_duplicate"}),
     "mixture": frozenset({"over_cap", "over_ratio"}),
-    "shards": frozenset({"picture_missing", "picture_damaged"}),
 }
 """The closed list of reasons a stage may drop a record for. A new reason is added here first."""
 

@@ -7,8 +7,10 @@ the only place where clock times stand; tables, mixtures and shards hold none.
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import shlex
+import socket
 import sys
 import time
 from collections import Counter
@@ -65,6 +67,7 @@ class RunRecord:
             "kind": kind,
             "command": command_line(),
             "status": "running",
+            "process": [socket.gethostname(), os.getpid()],
             "started_at": utc_now(),
             "finished_at": None,
             "seconds": None,
@@ -134,9 +137,14 @@ def recorded(record: RunRecord) -> Iterator[None]:
 def read_run(workspace: Workspace, run: str) -> dict[str, Any] | None:
     """Return a run's record, or None where there is none that can be read."""
     try:
-        return orjson.loads((workspace.runs / f"{run}.json").read_bytes())
+        record = orjson.loads((workspace.runs / f"{run}.json").read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return None
+    needed = {"run": str, "status": str, "started_at": str, "attempts": int}
+    is_record = isinstance(record, dict) and all(
+        isinstance(record.get(name), kind) for name, kind in needed.items()
+    )
+    return record if is_record else None
 
 
 def read_runs(workspace: Workspace) -> list[dict[str, Any]]:

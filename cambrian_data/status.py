@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 from cambrian_data.build import MANIFEST
 from cambrian_data.runs import read_runs
-from cambrian_data.workspace import Workspace, read_sealed
+from cambrian_data.workspace import Workspace, is_alive, read_sealed
 
 _SHOWN = ("run", "kind", "status", "started_at", "finished_at", "seconds", "attempts", "error")
 
@@ -16,7 +17,7 @@ def workspace_status(workspace: Workspace) -> dict[str, Any]:
     """Return runs, and the folders of each area with their samples and state."""
     return {
         "path": str(workspace.root),
-        "runs": [{name: run.get(name) for name in _SHOWN} for run in read_runs(workspace)],
+        "runs": [_run(run) for run in read_runs(workspace)],
         "pool": [_folder(workspace.pool(name)) for name in workspace.names("pool")],
         "mixtures": [_folder(workspace.mixture(name)) for name in workspace.names("mixtures")],
         "shards": [_folder(workspace.shards(name)) for name in workspace.names("shards")],
@@ -26,6 +27,15 @@ def workspace_status(workspace: Workspace) -> dict[str, Any]:
         "unfinished": workspace.names("staging"),
         "bytes": sum(path.lstat().st_size for path in workspace.root.rglob("*") if path.is_file()),
     }
+
+
+def _run(run: dict[str, Any]) -> dict[str, Any]:
+    """Return what is shown of a run; one whose process is gone did not end."""
+    shown = {name: run.get(name) for name in _SHOWN}
+    host, pid = run.get("process") or (None, 0)
+    if run["status"] == "running" and host == socket.gethostname() and not is_alive(pid):
+        shown |= {"status": "killed", "error": "its process is gone; the same command goes on"}
+    return shown
 
 
 def _folder(folder: Path) -> dict[str, Any]:

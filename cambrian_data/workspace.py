@@ -72,7 +72,7 @@ class Workspace:
                 f"the workspace {workspace.root} is (or lies under) a file; "
                 "give a folder with --workspace"
             ) from None
-        except PermissionError as error:
+        except OSError as error:
             raise WorkspaceError(
                 f"the workspace {workspace.root} cannot be written "
                 f"({error.strerror}: {error.filename}); give another folder "
@@ -183,7 +183,7 @@ class Workspace:
             name: what is worked on, such as `mixtures-tiny`.
             on_wait: called once with a sentence for the user if the lock is held by another.
         """
-        path = self.root / "locks" / f"{check_name(name)}.lock"
+        path = self.root / "locks" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+", encoding="utf-8") as file:
             try:
@@ -222,8 +222,8 @@ class Workspace:
         """Remove what processes of this host that are gone left under `tmp/`."""
         host = socket.gethostname()
         for path in self.tmp.iterdir():
-            match = re.fullmatch(rf"{re.escape(host)}-(\d+)-\d+", path.name)
-            if match and not _is_alive(int(match[1])):
+            match = re.fullmatch(rf"{re.escape(host)}-(\d+)-\d+(\..*)?", path.name)
+            if match and not is_alive(int(match[1])):
                 remove(path)
 
 
@@ -236,9 +236,9 @@ def _check_path(path: Path) -> None:
             f"the path of the workspace {str(path)!r} is no valid text; "
             "give another folder with --workspace"
         ) from None
-    if "?" in str(path):
+    if any(sign in str(path) for sign in "?,"):
         raise WorkspaceError(
-            f"the path of the workspace {str(path)!r} holds a '?', which DuckDB "
+            f"the path of the workspace {str(path)!r} holds a '?' or ',', which DuckDB "
             "cannot open; give another folder with --workspace"
         )
 
@@ -283,7 +283,8 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host is there."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -113,7 +113,18 @@ def finished_result(out: Path, identity: str, resume: bool) -> TrainResult | Non
 
 
 def claim_folder(out: Path, identity: str, resume: bool) -> None:
-    """Make `out` this run's folder; without `resume` what an earlier run left there goes."""
+    """Make `out` this run's folder.
+
+    What another run left there is kept beside it, as `STAGE.before-XXXXXXXX`; what this very run
+    left there goes unless it is resumed.
+    """
+    marker = out / RUN_NAME
+    if marker.is_file() and not is_same_run(out, identity) and checkpoints(out):
+        before = str(_read_json(marker).get("identity", "unknown"))[:8]
+        aside = out.with_name(f"{out.name}.before-{before}")
+        if aside.exists():
+            shutil.rmtree(aside)
+        out.rename(aside)
     out.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out)
     if not resume:
@@ -128,14 +139,17 @@ def store_result(out: Path, result: TrainResult) -> None:
     """Write the result of a finished run, without times and with its checkpoint's name alone."""
     stored = asdict(result) | {"checkpoint": result.checkpoint.name}
     del stored["seconds"]
-    _write_json(out / RESULT_NAME, stored)
+    _write_json(out / RESULT_NAME, stored | {"seal": content_id(stored)})
 
 
 def read_result(out: Path) -> TrainResult | None:
     """Return the stored result of a finished run whose checkpoint is still whole."""
     path = out / RESULT_NAME
-    stored = _read_json(path) if path.is_file() else {}
-    if not stored or checkpoint_problem(out / stored["checkpoint"]) is not None:
+    stored = _read_json(path)
+    seal = stored.pop("seal", None)
+    if seal is None or seal != content_id(stored):
+        return None
+    if checkpoint_problem(out / stored["checkpoint"]) is not None:
         return None
     return TrainResult(**(stored | {"checkpoint": out / stored["checkpoint"]}))
 
@@ -143,9 +157,10 @@ def read_result(out: Path) -> TrainResult | None:
 def _read_json(path: Path) -> dict[str, Any]:
     """Return a small JSON object; a damaged one counts as empty."""
     try:
-        return json.loads(path.read_bytes())
-    except json.JSONDecodeError:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):  # neither JSON nor even UTF-8
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -68,14 +68,13 @@ def run_curate(
         RunFailed: too much was dropped, nothing was left, or the shards differ from their index.
     """
     loaded = load_recipe(recipe, "data", CurateRecipe, settings)
-    datasets = dataset_names(workspace, loaded.config.datasets)
-    manifests = dataset_manifests(workspace, datasets)
-    inputs = {name: content_id(found["files"]) for name, found in manifests.items()}
-    parts = ["curate", loaded.content(), inputs, CURATE_VERSION]
     name = check_name(name or loaded.name)
     check_view_name(workspace, name)
-    run = run_name(f"curate-{name}", *parts)
     with workspace.lock(f"mixture-{name}", lambda note: progress(note, 0, None)):
+        datasets = dataset_names(workspace, loaded.config.datasets)
+        inputs = pool_state(workspace, datasets)
+        parts = ["curate", loaded.content(), inputs, CURATE_VERSION]
+        run = run_name(f"curate-{name}", *parts)
         record = RunRecord(
             workspace,
             run,
@@ -100,6 +99,12 @@ def run_curate(
     return result
 
 
+def pool_state(workspace: Workspace, datasets: Sequence[str]) -> dict[str, str]:
+    """Return a hash of the content of every data set, each file checked against its manifest."""
+    manifests = dataset_manifests(workspace, datasets)
+    return {name: content_id(found["files"]) for name, found in manifests.items()}
+
+
 def plan_curate(
     workspace: Workspace, *, recipe: str, settings: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -113,6 +118,7 @@ def plan_curate(
         "datasets": datasets,
         "flow": curated.flow,
         "plan": curated.plan.to_json(),
+        "explained": curated.plan.explain(),
     }
 
 
@@ -138,8 +144,11 @@ def curate_flow(job: CurateJob) -> dict[str, Any]:
         "samples": manifest["samples"],
         "flow": manifest["flow"],
         "plan": manifest["plan"],
+        "explained": manifest["explained"],
     }
-    if job.with_shards:
+    if not job.with_shards:
+        result["stale_shards"] = _stale_shards(job)
+    else:
         result["shards"] = _make_shards(job)
     job.record.stage(
         "curate",
@@ -152,11 +161,14 @@ def curate_flow(job: CurateJob) -> dict[str, Any]:
 
 def _make_mixture(job: CurateJob, build: Build) -> None:
     samples = read_datasets(job.workspace, job.datasets)
+    if pool_state(job.workspace, job.datasets) != job.record.data["inputs"]:
+        raise RunFailed("the pool changed while it was read; run the same command again")
     curated = curate(samples, job.recipe.config, job.progress)
     about = {
         "recipe": job.recipe.name,
         "datasets": list(job.datasets),
         "plan": curated.plan.to_json(),
+        "explained": curated.plan.explain(),
     }
     write_mixture(job.workspace, build, curated, about)
 
@@ -164,7 +176,7 @@ def _make_mixture(job: CurateJob, build: Build) -> None:
 def _make_shards(job: CurateJob) -> dict[str, Any]:
     """Write the shards that are missing, verify them all, return their totals."""
     folder = job.workspace.shards(job.name)
-    build = Build(job.workspace, folder, content_id(job.key, SHARDS_VERSION))
+    build = _shards_build(job)
     if not build.is_done() or read_index(folder)["dropped"]:
         samples = read_mixture(job.workspace.mixture(job.name))
         shards = ShardStage.of(job.workspace, build, samples, job.recipe.config)
@@ -186,6 +198,19 @@ def _make_shards(job: CurateJob) -> dict[str, Any]:
         "dropped": dropped,
         **{k: index[k] for k in ("samples", "pictures", "bytes")},
     }
+
+
+def _stale_shards(job: CurateJob) -> str | None:
+    """Return the folder of shards of this name where they hold another mixture."""
+    folder = job.workspace.shards(job.name)
+    if not folder.is_dir() or _shards_build(job).is_done():
+        return None
+    return job.workspace.relative(folder)
+
+
+def _shards_build(job: CurateJob) -> Build:
+    folder = job.workspace.shards(job.name)
+    return Build(job.workspace, folder, content_id(job.key, SHARDS_VERSION))
 
 
 def _limit_lost(job: CurateJob, index: dict[str, Any]) -> None:

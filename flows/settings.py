@@ -7,9 +7,12 @@ database break each other; a free home is used again, since a fresh one costs so
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import IO
@@ -37,21 +40,41 @@ def prepare(workspace: Path) -> Path:
 
 
 def _free_home(folder: Path) -> Path:
-    """Take the first home that no living process holds, and end what was left running in it."""
-    number = 0
-    while True:
+    """Take the first home that no living process holds; tidy up all that are free."""
+    taken = None
+    for number in itertools.count():
         home = folder / f"home-{number}"
+        if taken is not None and not home.is_dir():
+            return taken
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / "lock").open("a", encoding="utf-8")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            number += 1
             continue
-        _held[str(home)] = lock  # held until this process ends, however it ends
         end_orphan(home)
-        return home
+        if taken is None:
+            taken = home
+            _held[str(home)] = lock  # held until this process ends, however it ends
+            _check_database(home / "prefect.db")
+        else:
+            lock.close()
+    raise AssertionError("unreachable")
+
+
+def _check_database(path: Path) -> None:
+    """Remove Prefect's database if it is damaged: nothing in it is needed, and it would hang."""
+    if not path.is_file():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            is_whole = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    except sqlite3.DatabaseError:
+        is_whole = False
+    if not is_whole:
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
 
 
 def remember_helper(home: Path, pid: int) -> None:
@@ -61,16 +84,30 @@ def remember_helper(home: Path, pid: int) -> None:
 
 def end_orphan(home: Path) -> bool:
     """End the helper that a killed run left behind in a home; return whether there was one."""
-    path = home / _PID_NAME
+    found = [pid for pid in {*_noted(home), *_running_in(home)} if _is_prefect_server(pid)]
+    (home / _PID_NAME).unlink(missing_ok=True)
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(found)
+
+
+def _noted(home: Path) -> list[int]:
     try:
-        pid = int(path.read_text(encoding="utf-8"))
+        return [int((home / _PID_NAME).read_text(encoding="utf-8"))]
     except (OSError, ValueError):
-        return False
-    path.unlink(missing_ok=True)
-    if not _is_prefect_server(pid):
-        return False
-    os.kill(pid, signal.SIGKILL)
-    return True
+        return []
+
+
+def _running_in(home: Path) -> list[int]:
+    """Return processes with this home, where the system tells: a kill may forestall the note."""
+    wanted = b"PREFECT_HOME=" + os.fsencode(home)
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if wanted in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return [pid for pid in found if pid != os.getpid()]
 
 
 def _is_prefect_server(pid: int) -> bool:

@@ -53,8 +53,10 @@ def run_train(
     """
     loaded, folder, out, start = _inputs(workspace, stage, recipe, settings, shards, start_from)
     name = f"train-{loaded.name}-{stage}"
-    run = run_name(name, loaded.content(), stage, read_index(folder), str(start or ""), seed)
-    inputs = {"shards": str(folder), "from": str(start or ""), "runtime": runtime}
+    run = run_name(
+        name, loaded.content(), stage, read_index(folder), _place(workspace, start), seed
+    )
+    inputs = {"shards": str(folder), "from": _place(workspace, start), "runtime": runtime}
     call = _training(loaded.config, stage, folder, out, start, runtime, resume, seed, progress)
     with workspace.lock(name, lambda note: progress(note, 0, None)):
         record = RunRecord(workspace, run, kind="train", recipe=loaded, seed=seed, inputs=inputs)
@@ -71,6 +73,13 @@ def run_train(
             record.finish("done", outputs=result)
             write_catalog(workspace)
     return result
+
+
+def _place(workspace: Workspace, path: Path | None) -> str:
+    """Return where a checkpoint lies, relative to the workspace where it lies there."""
+    if path is None:
+        return ""
+    return workspace.relative(path) if path.is_relative_to(workspace.root) else str(path)
 
 
 def _training(

@@ -240,7 +240,7 @@ def _unknown(file_name: str, sources: Mapping[str, int]) -> str:
     named = ", ".join(repr(source) for source in list(sources)[:5])
     return (
         f"{file_name}: no category is known for {len(sources)} of its sources: {named}; "
-        "give them in ingest.categories, or leave out --strict to file them under 'other'"
+        "name them with --category SOURCE=CATEGORY, or file them under 'other' without --strict"
     )
 
 

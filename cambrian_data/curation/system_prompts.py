@@ -27,6 +27,7 @@ KINDS = ("short", "choice", "chat")
 """Kinds of answers that get a prompt; the others are given, hinted and long."""
 
 # Two lines, or two places in a line, that begin with A and B as options do.
+_SENTENCE = r"[.!?][\"')\]]*\s*$"
 _OPTIONS = r"(?s)(^|\s)\(?A[.):]\s*\S.*\s\(?B[.):]\s*\S"
 _LETTER = r"^\s*\(?[A-Za-z][.)]?\)?\.?\s*$"
 
@@ -69,9 +70,11 @@ class SystemPromptsConfig(Config):
             "You are a helpful assistant. Answer in full sentences and explain your answer.",
         )
     )
-    """For a part of the samples with longer answers."""
+    """For a part of the samples with long answers: whole sentences of `chat_min_words` or more."""
+    chat_min_words: int = Field(default=12, ge=1)
+    """A shorter answer is no proof that one explains oneself."""
     chat_share: float = Field(default=0.0, ge=0, le=1)
-    """Part of the samples with longer answers that get a prompt of `chat`."""
+    """Part of the samples with long answers that get a prompt of `chat`."""
     format_hints: list[str] = Field(
         default_factory=lambda: [
             "single word or phrase",
@@ -127,11 +130,13 @@ def _kinds(batch: pa.RecordBatch, config: SystemPromptsConfig) -> tuple[np.ndarr
     turns = turns_of(batch)
     words = numbers(pc.count_substring_regex(turns.text, r"\S+"))
     is_answer = ~turns.is_human
+    is_long = words >= config.chat_min_words
     is_kind = {
         "given": flags(pc.is_valid(batch.column("system"))),
         "hinted": turns.any(turns.is_human & _matches(turns.text, _any_of(config.format_hints))),
         "choice": _is_choice(turns),
         "short": ~turns.any(is_answer & (words > config.max_words)),
+        "medium": turns.any(is_answer & ~(_matches(turns.text, _SENTENCE) & is_long)),
     }
     kinds = np.select(list(is_kind.values()), list(is_kind), default="long")
     sources = np.array(batch.column("source").to_pylist(), dtype=object)

@@ -135,7 +135,11 @@ class EngineStages:
     def _extract(self, page: dict[str, Any]) -> tuple[Rows, Rows]:
         """Return the figures of one page as rows, and drops for those that the recipe refuses."""
         body = self.fetcher.page(page["url"]).body
-        found = extract.extract(body, page["final_url"])
+        try:
+            found = extract.extract(body, page["final_url"])
+        except extract.PageError as error:
+            source = page["final_url"]
+            return [], [drop("extract", page["id"], "unreadable", detail=str(error), source=source)]
         kept, refused = extract.filter_figures(found, self.recipe.extract)
         drops = [
             drop(

@@ -1,8 +1,10 @@
 """SVG to pixels in a bounded way: nothing is fetched, no script runs, no expansion explodes.
 
 The file is parsed, stripped of everything that could reach outside, its references are counted
-out, and only then drawn, at the size it states or smaller. Text is set in the DejaVu fonts that
-come with matplotlib, never in those of the machine: the same bytes give the same picture.
+out, and only then drawn, at the size it states or smaller, in a process of its own: filters and
+patterns can cost hours, and the drawing library cannot be interrupted. Text is set in the DejaVu
+fonts that come with matplotlib, never in those of the machine: the same bytes give the same
+picture. Some 0.1 s a drawing; all checks before it take time in proportion to the file.
 """
 
 from __future__ import annotations
@@ -12,10 +14,15 @@ import binascii
 import functools
 import importlib.util
 import io
+import itertools
+import json
 import re
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import resvg_py
 from lxml import etree
 from PIL import Image, UnidentifiedImageError
 
@@ -23,15 +30,24 @@ MAX_DRAWN_ELEMENTS = 200_000
 """Elements after every reference is expanded; the largest maps have some ten thousand."""
 MAX_EMBEDDED_PIXELS = 20_000_000
 MAX_ENTITY_CHARS = 256
+MAX_ENTITIES = 1000
+MAX_SVG_BYTES = 20_000_000
+MAX_TAGS = 3 * MAX_DRAWN_ELEMENTS
+"""Opening and closing tags, comments and the like, counted before the file is parsed."""
+MAX_DRAWING_S = 10
+"""Processor time for one drawing; the largest maps take some two seconds."""
+_MAX_WAITING_S = 60
+_MAX_DRAWING_BYTES = 4 * 2**30
 
-_DOCTYPE = re.compile(rb"<!DOCTYPE\s+[^\[>]*(\[.*?\]\s*)?>", re.DOTALL | re.IGNORECASE)
-_ENTITY = re.compile(rb"<!ENTITY\s+(.*?)>", re.DOTALL)
 _FLAT_ENTITY = re.compile(rb"""[\w.:-]+\s+(["'])([^&%<]*)\1\s*""", re.DOTALL)
 _REMOVED = frozenset(
     {"script", "foreignObject", "handler", "animation", "iframe", "audio", "video", "set"}
 )
 _HREFS = ("href", "{http://www.w3.org/1999/xlink}href")
-_LINK = re.compile(r"url\(\s*['\"]?#([^'\")]+)['\"]?\s*\)")
+_URL = re.compile(r"url\(", re.IGNORECASE)
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+_LENGTH = re.compile(rf"\s*({_NUMBER})\s*([a-z]*)\s*")
+_MAX_LENGTH_CHARS = 64
 _EMBEDDED = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,(.*)", re.DOTALL)
 _UNITS_PX = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54}
 _UNITS_PX |= {"in": 96.0, "em": 16.0, "ex": 8.0, "rem": 16.0}
@@ -50,9 +66,33 @@ def looks_like_svg(data: bytes) -> bool:
     head = data[:65_536].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head.startswith(b"<"):
         return False
-    plain = re.sub(rb"<!--.*?-->|<\?.*?\?>", b"", head, flags=re.DOTALL)
-    plain = _DOCTYPE.sub(b"", plain, count=1).lstrip()
-    return re.match(rb"<([\w-]+:)?svg[\s>/]", plain) is not None
+    at = 0
+    while at >= 0:
+        if head.startswith(b"<!--", at):
+            at = _after(head, b"-->", at + 4)
+        elif head.startswith(b"<?", at):
+            at = _after(head, b"?>", at + 2)
+        elif head[at : at + 9].upper() == b"<!DOCTYPE":
+            at = _after_doctype(head, at)
+        else:
+            return re.compile(rb"<([\w-]{1,64}:)?svg[\s>/]").match(head, at) is not None
+        at = _after(head, b"<", at) - 1 if at >= 0 else -1
+    return False
+
+
+def _after(data: bytes, mark: bytes, at: int) -> int:
+    """Return where the next `mark` ends, -1 or less where there is none."""
+    found = data.find(mark, at)
+    return found + len(mark) if found >= 0 else -1
+
+
+def _after_doctype(head: bytes, at: int) -> int:
+    """Return where a document type ends, with the declarations inside it."""
+    end, inner = _after(head, b">", at), head.find(b"[", at)
+    if inner < 0 or 0 <= end < inner:
+        return end
+    closed = re.compile(rb"\]\s*>").search(head, inner)
+    return closed.end() if closed else -1
 
 
 def draw_svg(data: bytes, max_side_px: int) -> Image.Image:
@@ -61,6 +101,10 @@ def draw_svg(data: bytes, max_side_px: int) -> Image.Image:
     Raises:
         SvgError: not XML, no size, an expansion that explodes, or nothing to see.
     """
+    if len(data) > MAX_SVG_BYTES:
+        raise SvgError("too_large", f"an SVG of {len(data)} bytes, at most {MAX_SVG_BYTES}")
+    if data.count(b"<") > MAX_TAGS:
+        raise SvgError("hostile", f"more than {MAX_TAGS} tags")
     _refuse_entities(data)
     root = _parsed(data)
     _strip(root)
@@ -78,10 +122,17 @@ def draw_svg(data: bytes, max_side_px: int) -> Image.Image:
 
 def _refuse_entities(data: bytes) -> None:
     """Let through only short entities without references, as drawing programs write them."""
-    for declared in _ENTITY.findall(data):
-        flat = _FLAT_ENTITY.fullmatch(declared)
+    at = num_entities = 0
+    while (start := _after(data, b"<!ENTITY", at)) >= 0:
+        at = _after(data, b">", start)
+        declared = data[start : at - 1 if at >= 0 else len(data)].lstrip()
+        is_short = len(declared) <= 2 * MAX_ENTITY_CHARS
+        flat = _FLAT_ENTITY.fullmatch(declared) if is_short and at >= 0 else None
         if flat is None or len(flat[2]) > MAX_ENTITY_CHARS:
             raise SvgError("hostile", "the SVG declares nested or outside entities")
+        num_entities += 1
+        if num_entities > MAX_ENTITIES:
+            raise SvgError("hostile", f"the SVG declares more than {MAX_ENTITIES} entities")
 
 
 def _parsed(data: bytes) -> etree._Element:
@@ -113,7 +164,27 @@ def _strip(root: etree._Element) -> None:
             if address is not None and not _is_inside(address.strip()):
                 del element.attrib[name]
         if etree.QName(element).localname == "style" and element.text:
-            element.text = re.sub(r"@import[^;]*;?|url\(\s*['\"]?(?!\s*#)[^)]*\)", "", element.text)
+            element.text = _without_outside(element.text)
+
+
+def _without_outside(style: str) -> str:
+    """Return a style sheet without imports and without addresses outside the file."""
+    style = re.sub(r"@import[^;]*;?", "", style, flags=re.IGNORECASE)
+    kept, at = [], 0
+    for start, end, target in _urls(style):
+        kept.append(style[at : end if target.startswith("#") else start])
+        at = end
+    return "".join([*kept, style[at:]])
+
+
+def _urls(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield start, end and target of every `url(...)`; one that is not closed ends the text."""
+    at = 0
+    while found := _URL.search(text, at):
+        close = text.find(")", found.end())
+        at = close + 1 if close >= 0 else len(text)
+        target = text[found.end() : close if close >= 0 else len(text)]
+        yield found.start(), at, target.strip().strip("'\"").strip()
 
 
 def _is_inside(address: str) -> bool:
@@ -126,7 +197,8 @@ def _is_inside(address: str) -> bool:
     try:
         with Image.open(io.BytesIO(base64.b64decode(embedded[1]))) as image:
             return image.width * image.height <= MAX_EMBEDDED_PIXELS
-    except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError,
+            IndexError, KeyError, TypeError, OverflowError, struct.error):  # fmt: skip
         return False
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return False
@@ -156,15 +228,15 @@ def _refuse_explosion(root: etree._Element) -> None:
 def _references(element: etree._Element) -> list[str]:
     found = [address[1:] for name in _HREFS if (address := element.get(name) or "")[:1] == "#"]
     for value in element.attrib.values():
-        if "url(" in value:
-            found += _LINK.findall(value)
+        if "(#" in value or "url" in value.lower():
+            found += [target[1:] for _, _, target in _urls(value) if target[:1] == "#"]
     return found
 
 
 def _size(root: etree._Element) -> tuple[float, float]:
     """Return the size in pixels: the stated one, that of the view box, or the default of CSS."""
-    box = [float(part) for part in re.findall(r"[-+]?[\d.]+(?:e[-+]?\d+)?", root.get("viewBox", ""))
-           if part.count(".") <= 1 and part.strip("+-.")][:4]  # fmt: skip
+    numbers = itertools.islice(re.finditer(_NUMBER, root.get("viewBox", "")), 4)
+    box = [float(number[0]) for number in numbers]
     box_size = (box[2], box[3]) if len(box) == 4 else (None, None)
     width, height = _length_px(root.get("width")), _length_px(root.get("height"))
     if box_size[0] and box_size[1]:
@@ -181,26 +253,65 @@ def _size(root: etree._Element) -> tuple[float, float]:
 
 
 def _length_px(value: str | None) -> float | None:
-    found = re.fullmatch(r"\s*([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*([a-z]*)\s*", value or "")
+    found = _LENGTH.fullmatch(value or "") if len(value or "") <= _MAX_LENGTH_CHARS else None
     return float(found[1]) * _UNITS_PX[found[2]] if found and found[2] in _UNITS_PX else None
 
 
-def _drawn(text: str, target: tuple[int, int]) -> Image.Image:
+_DRAWING = """
+import json, resource, sys
+given = json.loads(sys.stdin.buffer.readline())
+for name, most in (("CPU", given["max_s"]), ("AS", given["max_bytes"]), ("CORE", 0)):
     try:
-        png = resvg_py.svg_to_bytes(
-            svg_string=text,
-            width=target[0],
-            height=target[1],
-            skip_system_fonts=True,
-            font_files=_fonts(),
-            font_family="DejaVu Sans",
-            sans_serif_family="DejaVu Sans",
-            serif_family="DejaVu Serif",
-            monospace_family="DejaVu Sans Mono",
+        resource.setrlimit(getattr(resource, "RLIMIT_" + name), (most, most))
+    except (ValueError, OSError):  # macOS bounds no memory
+        pass
+sys.path.append(given["path"])
+import resvg_py
+try:
+    png = resvg_py.svg_to_bytes(svg_string=sys.stdin.buffer.read().decode(), **given["options"])
+except ValueError as error:
+    sys.exit(str(error)[:500])
+sys.stdout.buffer.write(bytes(png))
+"""
+"""What the process of a drawing runs: it bounds itself, then draws what it reads."""
+
+
+def _drawn(text: str, target: tuple[int, int]) -> Image.Image:
+    """Draw in a process that may fail, grow or hang without harm to this one."""
+    options = {
+        "width": target[0],
+        "height": target[1],
+        "skip_system_fonts": True,
+        "font_files": _fonts(),
+        "font_family": "DejaVu Sans",
+        "sans_serif_family": "DejaVu Sans",
+        "serif_family": "DejaVu Serif",
+        "monospace_family": "DejaVu Sans Mono",
+    }
+    given = {"max_s": MAX_DRAWING_S, "max_bytes": _MAX_DRAWING_BYTES, "path": _library_folder()}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _DRAWING],
+            input=json.dumps(given | {"options": options}).encode() + b"\n" + text.encode(),
+            capture_output=True,
+            timeout=_MAX_WAITING_S,
+            check=False,
         )
-    except ValueError as error:
-        raise SvgError("corrupt", f"cannot be drawn: {error}") from None
-    return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    except subprocess.TimeoutExpired:
+        raise SvgError("hostile", f"not drawn within {_MAX_WAITING_S} s") from None
+    if done.returncode < 0:  # by a signal: out of time or memory, or the library broke down
+        raise SvgError("hostile", f"not drawn within {MAX_DRAWING_S} s and the memory it may take")
+    if done.returncode or not done.stdout:
+        raise SvgError("corrupt", f"cannot be drawn: {done.stderr.decode(errors='replace')[-500:]}")
+    return Image.open(io.BytesIO(done.stdout)).convert("RGBA")
+
+
+@functools.cache
+def _library_folder() -> str:
+    spec = importlib.util.find_spec("resvg_py")
+    if spec is None or spec.origin is None:
+        raise ImportError("resvg_py is not installed: pip install cambrian")
+    return str(Path(spec.origin).parents[1])
 
 
 @functools.cache

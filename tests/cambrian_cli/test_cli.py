@@ -37,7 +37,7 @@ def ok(done):
             ["data", "engine", "--topic", "physics", "--offline", "--set", "images.min_side=3"],
             ["images.min_side", "images.min_side_px"],
         ),
-        (["data", "curate"], ["pool", "is empty", "cambrian data engine"]),
+        (["data", "curate"], ["no workspace", "cambrian data engine"]),
         (["data", "ingest", "nothing.jsonl", "--name", "x"], ["nothing.jsonl"]),
         (["data", "ingest", __file__, "--name", "a/b"], ["'a/b'", "letters"]),
         (["data", "ingest", __file__, "--name", "x", "--images", "nowhere"], ["nowhere"]),
@@ -50,8 +50,8 @@ def ok(done):
         (["data", "report", "tiny"], ["no workspace"]),
         (["data", "verify", "tiny"], ["no shards"]),
         (["data", "extract", "nothing.html"], ["nothing.html"]),
-        (["train", "--stage", "finetune"], ["cambrian data curate"]),
-        (["train", "--stage", "finetun"], ["finetun", "pretrain, finetune"]),
+        (["train", "--stage", "finetune"], ["no workspace"]),
+        (["train", "--stage", "finetun"], ["no workspace"]),
         (["generate", "what?", "--model", "nowhere"], ["nowhere"]),
         (["demo", "--topic", "zzgrblx"], ["zzgrblx", "Physics"]),
     ],
@@ -69,7 +69,9 @@ def test_errors_are_json_too(command, tmp_path):
     done = command("data", "curate", "--json", cwd=tmp_path)
     assert done.returncode == 2
     answer = json.loads(done.stdout)
-    assert answer["exit_code"] == 2 and "empty" in answer["error"]
+    assert answer["exit_code"] == 2 and "no workspace" in answer["error"]
+    usage = command("data", "engine", "--json", cwd=tmp_path)
+    assert "--topic" in json.loads(usage.stdout)["error"] and usage.returncode == 2
 
 
 def test_a_workspace_that_cannot_be_made(command, tmp_path):

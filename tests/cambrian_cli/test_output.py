@@ -40,7 +40,7 @@ def test_cells(screen):
         "true",
         "1,234,567",
         "0.1235",
-        r"\[b]x",
+        "[b]x",
     ]
     output.table("", ["name", "n"], [("[red]x[/]", 1)])
     assert "[red]x[/]" in screen[0].getvalue()

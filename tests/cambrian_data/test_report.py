@@ -336,7 +336,8 @@ def test_shortened_text_has_no_hidden_signs():
 # --------------------------------------------------------------------- runs behind, training
 
 
-def test_the_engine_run_behind_a_data_set_shows_its_funnel(workspace):
+def test_the_engine_run_behind_a_data_set_shows_its_funnel(workspace, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["cambrian", "data", "engine", "--topic", "lenses"])
     make(workspace, rows_of(workspace), made_by="engine", run="physics-1")
     record = RunRecord(workspace, "physics-1", kind="engine", seed=0, inputs={"topic": "lenses"})
     record.stage("search", rows_in=5, rows_out=4, seconds=1, drops={"no_hits": 1})

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from cambrian_data.recipes import load_recipe
 from cambrian_data.records import UserError
 from cambrian_data.shards import ShardError
-from cambrian_model.checkpoint import checkpoints, latest_checkpoint
+from cambrian_model.checkpoint import checkpoint_problem, checkpoints, latest_checkpoint
 from cambrian_model.recipe import TrainRecipe
 from cambrian_model.runtime import Runtime, runtime_of
 from cambrian_model.train import TrainError, train
@@ -228,17 +228,39 @@ def test_two_runs_give_the_same_bytes_and_another_seed_others(
     assert not _same(_weights(pretrained.checkpoint), _weights(other.checkpoint))
 
 
-def test_another_run_in_the_same_folder(tmp_path, standin_shards, tiny_recipe, runtime):
-    train(tiny_recipe(), "pretrain", standin_shards, tmp_path, runtime=runtime)
+def test_another_run_in_the_same_folder_is_kept_beside(
+    tmp_path, standin_shards, tiny_recipe, runtime
+):
+    out = tmp_path / "pretrain"
+    first = train(tiny_recipe(), "pretrain", standin_shards, out, runtime=runtime)
     changed = tiny_recipe(pretrain__lr=1e-3, pretrain__steps=2)
     with pytest.raises(TrainError, match="holds a run with another recipe"):
-        train(changed, "pretrain", standin_shards, tmp_path, runtime=runtime, resume=True)
-    (tmp_path / "notes.txt").write_text("mine")
-    result = train(changed, "pretrain", standin_shards, tmp_path, runtime=runtime)
-    assert [path.name for path in checkpoints(tmp_path)] == ["step-000002"]
+        train(changed, "pretrain", standin_shards, out, runtime=runtime, resume=True)
+    (out / "notes.txt").write_text("mine")
+    result = train(changed, "pretrain", standin_shards, out, runtime=runtime)
+    assert [path.name for path in checkpoints(out)] == ["step-000002"]
     assert result.steps == 2
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
-    assert (tmp_path / "notes.txt").exists()
+    assert len((out / "log.jsonl").read_text().splitlines()) == 2
+    (aside,) = tmp_path.glob("pretrain.before-*")
+    assert (aside / "notes.txt").exists()
+    assert checkpoint_problem(aside / first.checkpoint.name) is None
+
+
+def test_a_run_that_fails_at_once_costs_no_checkpoint(
+    tmp_path, standin_shards, tiny_recipe, runtime
+):
+    out = tmp_path / "pretrain"
+    train(tiny_recipe(), "pretrain", standin_shards, out, runtime=runtime)
+    with pytest.raises(TrainError):
+        train(
+            tiny_recipe(pretrain__lr=1e30, pretrain__steps=3),
+            "pretrain",
+            standin_shards,
+            out,
+            runtime=runtime,
+        )
+    (aside,) = tmp_path.glob("pretrain.before-*")
+    assert checkpoints(aside)
 
 
 def test_the_other_stages_part_of_the_recipe_plays_no_part(

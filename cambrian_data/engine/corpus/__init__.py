@@ -89,9 +89,10 @@ class Corpus:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of every page and picture: another corpus gives another run."""
+        """Hash of the index, every page and every picture: another corpus gives another run."""
         digest = hashlib.sha256()
-        for path in sorted([*self._images.iterdir(), *(page.path for page in self.pages)]):
+        pages = [page.path for page in self.pages]
+        for path in sorted([self._images.parent / "corpus.json", *self._images.iterdir(), *pages]):
             digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 

@@ -6,6 +6,7 @@ import re
 
 from bs4 import BeautifulSoup, Tag
 
+from cambrian_data.engine.extract.outline import Outline
 from cambrian_data.engine.extract.text import classes
 
 _NAMES = frozenset({"nav", "footer", "form", "dialog", "button", "menu", "template", "head"})
@@ -37,21 +38,23 @@ _WORDS = frozenset(
 )
 _NEXT = re.compile(r"(^|[-_ ])(next|prev|previous|more|other|latest|popular)[-_]?"
                    r"(post|posts|article|articles|stories|story|news)([-_ ]|$)")  # fmt: skip
+_TEASER_TITLES = ("h1", "h2", "h3", "h4", "h5", "h6", "article", "figcaption")
 _WORD_EDGE = re.compile(r"[^a-z]+")
 
 
 class Furniture:
     """Tells what is furniture on one page; whatever holds most of the page's prose is not."""
 
-    def __init__(self, soup: BeautifulSoup, root: Tag) -> None:
-        self._prose = sum(len(p.get_text()) for p in root.find_all("p"))
-        self._article = max(soup.find_all("article"), key=_prose_of, default=None)
+    def __init__(self, soup: BeautifulSoup, root: Tag, outline: Outline) -> None:
+        self._outline = outline
+        self._prose = outline.prose(root)
+        self._article = max(outline.all(soup, "article"), key=outline.prose, default=None)
 
     def holds(self, tag: Tag) -> bool:
         """Tell whether an element, with all that it holds, is no part of the article."""
         if not self._looks_like_it(tag):
             return False
-        return _prose_of(tag) <= self._prose / 2
+        return self._outline.prose(tag) <= self._prose / 2
 
     def _looks_like_it(self, tag: Tag) -> bool:
         names = classes(tag)
@@ -60,24 +63,24 @@ class Furniture:
         if tag.name == "aside":
             return not any("infobox" in name for name in names)
         if tag.name == "header":
-            return tag.find("figure") is None
+            return not self._outline.has(tag, "figure")
         if tag.name == "article":
             return self._is_other_article(tag)
         labels = [*names, str(tag.get("id") or "").lower()]
-        return any(_is_furniture_label(label) for label in labels if label) or is_teaser(tag)
+        return any(_is_furniture_label(label) for label in labels if label) or self._is_teaser(tag)
 
     def _is_other_article(self, tag: Tag) -> bool:
         main = self._article
-        if main is None or tag is main or main in tag.parents or tag in main.parents:
-            return is_teaser(tag)
-        return _prose_of(tag) * 4 < _prose_of(main)
+        outline = self._outline
+        if main is None or tag is main or outline.holds(main, tag) or outline.holds(tag, main):
+            return self._is_teaser(tag)
+        return outline.prose(tag) * 4 < outline.prose(main)
 
-
-def is_teaser(tag: Tag) -> bool:
-    """Tell whether an element is a link that shows picture and text of another page."""
-    if tag.name != "a" or not tag.get("href") or tag.find("img") is None:
-        return False
-    return tag.find(["h1", "h2", "h3", "h4", "h5", "h6", "article", "figcaption"]) is not None
+    def _is_teaser(self, tag: Tag) -> bool:
+        """Tell whether an element is a link that shows picture and text of another page."""
+        if tag.name != "a" or not tag.get("href") or not self._outline.has(tag, "img"):
+            return False
+        return self._outline.has(tag, *_TEASER_TITLES)
 
 
 def _is_furniture_label(label: str) -> bool:
@@ -86,7 +89,3 @@ def _is_furniture_label(label: str) -> bool:
     if label.startswith(("mw-", "wp-block-image", "pcs-", "has-", "no-", "with-")):
         return False
     return not _WORDS.isdisjoint(_WORD_EDGE.split(label)) or bool(_NEXT.search(label))
-
-
-def _prose_of(tag: Tag) -> int:
-    return sum(len(p.get_text()) for p in tag.find_all("p"))

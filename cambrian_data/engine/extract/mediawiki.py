@@ -19,9 +19,9 @@ def html_of_api_answer(data: Any) -> tuple[str, str] | None:
         return _titled(data["parse"], _content(data["parse"].get("text")))
     query = data.get("query")
     pages = query.get("pages") if isinstance(query, Mapping) else None
-    for page in pages.values() if isinstance(pages, Mapping) else pages or []:
+    for page in pages.values() if isinstance(pages, Mapping) else _list(pages):
         if isinstance(page, Mapping):
-            for revision in page.get("revisions") or []:
+            for revision in _list(page.get("revisions")):
                 if found := _titled(page, _content(revision)):
                     return found
     return None
@@ -31,14 +31,19 @@ def _titled(page: Mapping[str, Any], html: str | None) -> tuple[str, str] | None
     return (str(page.get("title") or ""), html) if html else None
 
 
-def _content(value: Any) -> str | None:
+def _content(value: Any, levels: int = 3) -> str | None:
     """Return the text that a value holds directly or under `*`, `content` or `slots.main`."""
     if isinstance(value, str):
         return value
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not levels:
         return None
     slots = value.get("slots")
-    for inner in (value.get("*"), value.get("content"), slots and slots.get("main")):
-        if (found := _content(inner)) is not None:
+    main = slots.get("main") if isinstance(slots, Mapping) else None
+    for inner in (value.get("*"), value.get("content"), main):
+        if (found := _content(inner, levels - 1)) is not None:
             return found
     return None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 
-from bs4 import NavigableString, Tag
+from bs4 import NavigableString, PageElement, Tag
 from bs4.element import PreformattedString
 
 SILENT = frozenset(
@@ -24,6 +26,8 @@ _BLOCKS = frozenset(
 )
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 _MARK = re.compile(r"\W{0,2}\w{0,4}\W{0,3}")
+_MARK_NODES = 64
+"""A footnote mark holds no more; keeps marks inside marks from being read over and over."""
 
 
 def classes(tag: Tag) -> list[str]:
@@ -34,24 +38,25 @@ def classes(tag: Tag) -> list[str]:
 
 def plain_text(tag: Tag) -> str:
     """Return what a reader sees of an element, in one line."""
-    parts: list[str] = []
-    _collect(tag, parts)
-    text = _INVISIBLE.sub("", "".join(parts))
+    text = _INVISIBLE.sub("", "".join(_pieces(tag)))
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r"\(\s*[;,]*\s*\)", "", text)  # what a removed formula or sound leaves behind
     return re.sub(r"\s+([,.;:!?)\]])(?=\s|$)", r"\1", re.sub(r"\s{2,}", " ", text))
 
 
-def _collect(tag: Tag, parts: list[str]) -> None:
-    for child in tag.children:
-        if isinstance(child, Tag):
-            if not is_silent(child):
-                edge = " " if child.name in _BLOCKS else ""
-                parts.append(edge)
-                _collect(child, parts)
-                parts.append(edge)
-        elif isinstance(child, NavigableString) and not isinstance(child, PreformattedString):
-            parts.append(str(child))
+def _pieces(tag: Tag) -> Iterator[str]:
+    """Yield the texts of an element, with a blank at the edges of blocks; iterative."""
+    todo: list[PageElement | str] = list(reversed(tag.contents))
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Tag):
+            if not is_silent(node):
+                edge = " " if node.name in _BLOCKS else ""
+                yield edge
+                todo.append(edge)
+                todo.extend(reversed(node.contents))
+        elif not isinstance(node, PreformattedString):
+            yield str(node)
 
 
 def is_silent(tag: Tag) -> bool:
@@ -67,8 +72,10 @@ def is_silent(tag: Tag) -> bool:
 
 
 def _is_footnote_mark(sup: Tag) -> bool:
-    links = sup.find_all("a", href=True)
-    inner = [link for link in links if "#" in str(link["href"])]
-    text = sup.get_text().strip()
+    nodes = list(itertools.islice(sup.descendants, _MARK_NODES + 1))
+    if len(nodes) > _MARK_NODES:
+        return False
+    links = [str(node.get("href") or "") for node in nodes if isinstance(node, Tag)]
+    text = "".join(str(node) for node in nodes if type(node) is NavigableString).strip()
     bracketed = text.startswith("[") and text.endswith("]")
-    return bracketed or (bool(inner) and bool(_MARK.fullmatch(text)))
+    return bracketed or (any("#" in link for link in links) and bool(_MARK.fullmatch(text)))

@@ -40,7 +40,7 @@ def test_tiny_recipe_makes_a_mixture_of_every_category(sample):
         [
             sample(
                 f"What is {n} of {source} {category}?",
-                "A cat." if n % 2 else "A cat " * 9,
+                "A cat." if n % 2 else "A cat " * 9 + "sleeps.",
                 source=source,
                 category=category,
             )

@@ -156,7 +156,7 @@ def test_rows_with_pictures_need_a_folder_and_others_do_not(tmp_path):
 
 
 def test_strict_wants_a_category_for_every_source(tmp_path):
-    with pytest.raises(UserError, match=r"'mine\.json'.*ingest\.categories"):
+    with pytest.raises(UserError, match=r"'mine\.json'.*--category"):
         ingest(tmp_path, [row(source="mine.json")], IngestConfig(check_images="none", strict=True))
     config = IngestConfig(check_images="none", strict=True, categories={"mine.json": "math"})
     part = ingest(tmp_path, [row(source="mine.json")], config)

@@ -10,7 +10,7 @@ from PIL import Image
 from cambrian_data.catalog import query
 from cambrian_data.curation import ingest_file as module
 from cambrian_data.curation.ingest_file import ingest_file
-from cambrian_data.records import UserError
+from cambrian_data.records import RunFailed, UserError
 from cambrian_data.runs import read_runs
 from cambrian_data.workspace import Workspace, WorkspaceError
 from tests.trees import tree
@@ -136,3 +136,32 @@ def test_mistakes_are_explained(workspace, data, tmp_path):
     with pytest.raises(UserError, match="holds no rows"):
         run(workspace, data, file=tmp_path / "empty.jsonl")
     assert workspace.names("pool") == []
+
+
+def test_other_formats_and_useless_files_are_refused(workspace, data, tmp_path):
+    (tmp_path / "x.parquet").write_bytes(b"PAR1" + b"0" * 600)
+    with pytest.raises(UserError, match="a Parquet file"):
+        run(workspace, data, file=tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="is a folder"):
+        run(workspace, data, file=data)
+    (tmp_path / "words.jsonl").write_text("these are\nno rows\n")
+    for _ in range(2):
+        with pytest.raises(RunFailed, match=r"none of the 2 rows .*bad_json 2"):
+            run(workspace, data, file=tmp_path / "words.jsonl", name="words")
+    assert len(query(workspace, "FROM drops")) == 2
+    assert read_runs(workspace)[0]["status"] == "failed"
+
+
+def test_another_file_needs_leave_to_replace(workspace, data):
+    run(workspace, data)
+    other = data / "other.jsonl"
+    other.write_text((data / "mine.jsonl").read_text().splitlines()[0])
+    with pytest.raises(UserError, match=r"was made from mine\.jsonl.*--replace"):
+        run(workspace, data, file=other)
+    assert run(workspace, data, file=other, replace=True)["samples"] == 1
+
+
+def test_categories_can_be_given(workspace, data):
+    run(workspace, data, categories={"mine.json": "general"}, strict=True)
+    found = query(workspace, "SELECT DISTINCT category FROM samples").to_pylist()
+    assert found == [{"category": "general"}]

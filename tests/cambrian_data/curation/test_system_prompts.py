@@ -48,6 +48,25 @@ def test_kinds(samples, sample, turns, kind):
         assert prompt in texts(getattr(CONFIG, kind))
 
 
+@pytest.mark.parametrize(
+    ("answer", "is_chat"),
+    [
+        (LONG, True),
+        (f'{LONG[:-1]}."', True),
+        (
+            "Refractive index of crown glass against the wavelength of light in air, in colour",
+            False,
+        ),
+        ("It shows a cat that sleeps there.", False),
+    ],
+)
+def test_only_whole_long_sentences_follow_the_prompt_that_asks_for_them(
+    samples, sample, answer, is_chat
+):
+    prompt = prompt_of(samples, sample("What?", answer), SystemPromptsConfig(chat_share=1))
+    assert (prompt in texts(CONFIG.chat)) == is_chat
+
+
 def test_existing_prompt_is_kept(samples, sample):
     assert prompt_of(samples, sample("What?", "A cat.", system="Mine.")) == "Mine."
 

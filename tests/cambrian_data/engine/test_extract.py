@@ -10,6 +10,7 @@ import pytest
 from cambrian_data.engine.extract import (
     ExtractConfig,
     Figure,
+    PageError,
     extract,
     filter_figures,
     html_of_api_answer,
@@ -180,6 +181,181 @@ def test_html_of_api_answers(answer: object) -> None:
 @pytest.mark.parametrize("answer", [None, [], {}, {"error": {}}, {"query": {"pages": {"-1": {}}}}])
 def test_api_answers_without_a_page(answer: object) -> None:
     assert html_of_api_answer(answer) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"query": {"pages": 5}},
+        {"query": {"pages": [{"revisions": 7}]}},
+        {"query": {"pages": [{"revisions": [{"slots": "main"}]}]}},
+        {"parse": {"text": {"*": {"*": {"*": {"*": {"*": "deep"}}}}}}},
+    ],
+)
+def test_api_answers_of_odd_shapes_hold_no_page(answer: object) -> None:
+    assert html_of_api_answer(answer) is None
+
+
+# ----------------------------------------------------------------------- hostile pages
+
+FIGURE = '<figure><img src="/p.png"><figcaption>A caption of a thing</figcaption></figure>'
+
+
+def shown(attributes: str) -> list[str]:
+    """Return the addresses that a figure with one img gives."""
+    html = f"<body><p>x</p><figure><img {attributes}><figcaption>C</figcaption></figure></body>"
+    return [figure.image_url for figure in extract(html, URL)]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        'srcset="/a.png 1.2.3x"',
+        'srcset="/a.png ..."',
+        f'srcset="/a.png {"9" * 5000}w"',
+        f'src="/a.png" width="{"9" * 5000}"',
+        f'src="/a.png" style="width: {"9" * 5000}px"',
+        'src="/a.png" width="\u00b2"',
+    ],
+)
+def test_sizes_that_are_no_numbers_are_ignored(attributes: str) -> None:
+    assert shown(attributes) == ["https://wiki.example.org/a.png"]
+
+
+def test_a_width_of_many_digits_in_an_address_is_ignored() -> None:
+    address = f"https://x.org/a.png?w={'9' * 5000}"
+    assert shown(f'src="{address}"') == [address]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert(1)",
+        "data:image/png;base64,AA",
+        "file:///etc/passwd",
+        "ftp://a/b.png",
+        "http:///a.png",
+        "http://[::1/a.png",
+        "http://:80/a.png",
+        "https://user:password@x.org/a.png",
+        "https://x.org/" + "a" * 10_000,
+    ],
+)
+def test_addresses_that_are_not_of_the_web_are_no_pictures(address: str) -> None:
+    assert shown(f'src="{address}"') == []
+
+
+@pytest.mark.parametrize("base", ["http://[", "javascript:alert(1)", "file:///etc/"])
+def test_a_bad_base_is_ignored(base: str) -> None:
+    html = f'<head><base href="{base}"></head><body><p>x</p>{FIGURE}</body>'
+    assert one(html).image_url == "https://wiki.example.org/p.png"
+    assert extract(html, "http://[") == []
+
+
+def test_the_password_of_a_page_is_not_in_the_addresses_of_its_pictures() -> None:
+    (figure,) = extract(FIGURE, "https://user:password@x.org/page")
+    assert figure.image_url == "https://x.org/p.png"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<div>" * 100_000 + FIGURE + "</div>" * 100_000,
+        "<span>" * 100_000 + FIGURE,
+        "<div class=a><span>x</span>" * 30_000 + FIGURE,
+        "<article><p>x</p>" * 3000 + FIGURE,
+        "<i>" * 500 + "<b></b>" * 100_000,
+        "<br>" * 2_000_000,
+        "<br>" * 310_000,
+        "<!-->" * 2_000_000,
+        "lorem ipsum " * 2_000_000,
+    ],
+    ids=["divs", "spans", "mixed", "articles", "steps", "tags", "elements", "comments", "bytes"],
+)
+def test_pages_beyond_the_bounds_are_refused(html: str) -> None:
+    with pytest.raises(PageError):
+        extract(html, URL)
+
+
+def test_pages_beyond_the_bounds_have_no_title() -> None:
+    html = '<html lang="en"><h1>Title</h1>' + "<span>" * 100_000
+    assert page_title(html) == page_language(html) == ""
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<div class=a><span>x</span></div>" * 30_000 + FIGURE,
+        "<article><p>x</p></article>" * 20_000 + FIGURE,
+        "<p><span>" * 250 + "<b>x</b>" * 10_000 + FIGURE,
+        "<dl><dd>" * 250 + "<b>x</b>" * 10_000 + FIGURE,
+        "<p>" + "<sup>" * 400 + "<i>1</i>" * 10_000 + "</sup>" * 400 + FIGURE,
+        "<figure>" * 500 + '<img src="/p.png">' * 10_000,
+        '<div class="tsingle">' * 500 + '<img src="/p.png">' * 10_000,
+        '<p>a</p><img src="/p.png">' * 20_000,
+        "<h1>Title</h1>" * 20_000 + FIGURE,
+        "<p>" + "(;;," * 500_000 + FIGURE,
+        "<p>" + "&nbsp;." * 200_000 + FIGURE,
+        "<p>x" + " " * 5_000_000 + FIGURE,
+        "<meta " * 1_000_000 + "><p>x</p>" + FIGURE,
+        "<b>" * 400 + "</a>" * 500_000 + FIGURE,
+        f'<div class="{"next-" * 200_000}">x</div>' + FIGURE,
+        f'<p style="{"width " * 10_000}">x</p>' + FIGURE,
+    ],
+)
+def test_repetitive_pages_are_read_in_one_pass(html: str) -> None:
+    addresses = {figure.image_url for figure in extract(html.encode(), URL)}
+    assert addresses == {"https://wiki.example.org/p.png"}
+
+
+@pytest.mark.parametrize("middle", ["-1x" * 2600, "/thumb/a.png" * 600, "-blank" * 1300 + "~"])
+def test_addresses_are_read_in_one_pass(middle: str) -> None:
+    html = "".join(f'<figure><img src="/a{n}{middle}.png"></figure>' for n in range(200))
+    assert len(extract(html, URL)) == 200
+
+
+def test_sources_of_one_picture_are_read_once() -> None:
+    sources = '<source srcset="/blank.gif 1x"></source>' * 5000
+    images = '<img src="/blank.gif">' * 20_000
+    assert extract(f"<picture>{sources}{images}</picture>", URL) == []
+
+
+def test_figures_that_repeat_too_much_text_are_refused() -> None:
+    pictures = "".join(f'<img src="/{n}.png">' for n in range(3000))
+    with pytest.raises(PageError, match="repeat"):
+        extract(f"<body><p>{'word ' * 10_000}</p><div>{pictures}</div></body>", URL)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        b"",
+        b"  \n",
+        b"<!-- x -->",
+        b"\0" * 1000,
+        b"<p>" + b"\xff" * 100_000,
+        b"<meta charset=punycode>" + b"a-b" * 100_000,
+        "<p>\ud800</p>",
+    ],
+)
+def test_odd_pages_have_no_figures(html: str | bytes) -> None:
+    assert extract(html, URL) == []
+
+
+def test_bytes_are_decoded_as_declared_or_guessed() -> None:
+    text = "<p>x</p><figure><img src='/p.png'><figcaption>Gr\u00f6\u00dfe</figcaption></figure>"
+    for data in (
+        text.encode(),
+        text.encode("latin-1"),
+        text.encode("utf-16"),
+        b"<meta charset=utf-16>" + text.encode(),
+        b"<meta charset=iso-8859-1>" + text.encode("latin-1"),
+    ):
+        assert [figure.caption for figure in extract(data, URL)] == ["Gr\u00f6\u00dfe"]
+
+
+def test_refused_pages_have_a_drop_reason() -> None:
+    assert "unreadable" in DROP_REASONS["extract"]
 
 
 def figure_with(**changes: object) -> Figure:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cambrian_data.engine import svg
 from cambrian_data.engine.images import ImagesConfig, PictureError, StoredPicture, decode_picture
 from cambrian_data.records import DROP_REASONS, bytes_id
 
@@ -209,6 +210,72 @@ def test_svg_with_short_flat_entities_is_drawn() -> None:
         'width="80" height="80"', '<rect width="80" height="80" fill="&ink;"/>'
     )
     assert (pixels(decode_picture(text.encode(), CONFIG)) == [255, 0, 0]).all()
+
+
+RECT = '<rect width="80" height="80" fill="#f00"/>'
+
+
+@pytest.mark.parametrize("attributes", ['viewBox="0 0 .e5 .e5"', 'viewBox="0 0 1e5 -.e5 5"',
+                                        'viewBox="0 0 1e999 1e999"', 'width="1e-30" height="1"',
+                                        f'viewBox="{"1." * 1_000_000}"'])  # fmt: skip
+def test_svg_sizes_that_are_none_are_refused_or_ignored(attributes: str) -> None:
+    reason = reason_of(SVG.format(attributes, RECT).encode())
+    assert reason in ("corrupt", "too_small", "bad_aspect")
+
+
+def test_svg_width_of_many_digits_is_ignored() -> None:
+    text = SVG.format(f'width="{"9" * 1_000_000}!" height="80"', RECT)
+    assert decode_picture(text.encode(), CONFIG).width == 300
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"<svg " + b"<!ENTITY a" * 200_000, "hostile"),
+        (b"<svg ><!ENTITY a '" + b"' " * 500_000 + b">", "hostile"),
+        (b"<svg >" + b'<!ENTITY a "b">' * 200_000, "hostile"),
+        (b"<svg >" + b"<g/>" * 1_000_000, "hostile"),
+        (b"<svg >" + b" " * 21_000_000, "too_large"),
+        (b"<?x?>" + b"<!DOCTYPE a[" * 5400 + b"<svg ", "not_a_picture"),
+        (b"<!--" * 16_000 + b"<svg ", "not_a_picture"),
+        (b"<?" * 32_000 + b"<svg ", "not_a_picture"),
+        (b"<" * 5_000_000, "not_a_picture"),
+    ],
+    ids=["entities", "quotes", "many entities", "tags", "bytes", "doctypes", "comments", "pis",
+         "brackets"],
+)  # fmt: skip
+def test_hostile_svg_is_refused_by_linear_checks(data: bytes, reason: str) -> None:
+    assert reason_of(data) == reason
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        f'<g fill="{"url(#" * 120_000}"/>',
+        f"<style>{'url(' * 400_000}</style>",
+        f"<style>url({' ' * 1_000_000}#</style>",
+        f"<style>{'@import ' * 400_000}</style>",
+    ],
+    ids=["references", "addresses", "blanks", "imports"],
+)
+def test_svg_with_long_addresses_is_drawn(inside: str) -> None:
+    text = SVG.format('width="80" height="80"', inside + RECT)
+    assert (pixels(decode_picture(text.encode(), CONFIG)) == [255, 0, 0]).all()
+
+
+def test_svg_styles_keep_what_is_inside_the_file() -> None:
+    paint = "<linearGradient id='p'><stop stop-color='#00f'/></linearGradient>"
+    style = "<style>rect { fill: url('#p') } @import url(http://x.org/a.css);</style>"
+    shape = '<rect width="80" height="80"/>'
+    text = SVG.format('width="80" height="80"', paint + style + shape)
+    assert (pixels(decode_picture(text.encode(), CONFIG)) == [0, 0, 255]).all()
+
+
+def test_svg_that_takes_too_long_to_draw_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svg, "MAX_DRAWING_S", 1)
+    noise = '<filter id="f"><feTurbulence baseFrequency="0.9" numOctaves="20000"/></filter>'
+    shape = '<rect width="1600" height="1600" filter="url(#f)"/>'
+    assert reason_of(SVG.format('width="1600" height="1600"', noise + shape).encode()) == "hostile"
 
 
 def test_empty_svg_is_no_picture() -> None:
