@@ -163,6 +163,15 @@ def _in_brackets(caption: str) -> Iterator[tuple[str, str]]:
 
 def colour(caption: str, text: str, section: Sequence[str], title: str) -> Iterator[Draft]:
     """Yield questions with a colour for an answer."""
+    has_several = len(set(re.findall(rf"\b({COLOURS})\b", caption.lower()))) > 1
+    for draft in _colours(caption, text):
+        named = draft.slots.get("thing") or draft.slots.get("noun") or ""
+        # "What colour is the area?" has no answer where a blue and a red one are shown.
+        if not has_several or re.sub(r"^(?:the|an?)\s", "", named.lower()) not in _SHAPES:
+            yield draft
+
+
+def _colours(caption: str, text: str) -> Iterator[Draft]:
     for thing, name in _in_brackets(caption):
         yield Draft("colour/marks", name, {"thing": lower_first(thing, text)})
     for found in re.finditer(
@@ -174,6 +183,13 @@ def colour(caption: str, text: str, section: Sequence[str], title: str) -> Itera
             yield Draft("colour/marks", found[1], {"thing": thing})
     yield from _colour_of_subjects(caption)
     yield from _colour_of_things(caption)
+
+
+_SHAPE_NOUNS = (
+    *("area", "piece", "box", "part", "region", "line", "curve", "dot", "point", "strip"),
+    *("stripe", "bar", "circle", "arrow", "side", "half", "path", "band", "sector", "pole"),
+)
+_SHAPES = frozenset(f"{noun}{ending}" for noun in _SHAPE_NOUNS for ending in ("", "s", "es"))
 
 
 def _colour_of_subjects(caption: str) -> Iterator[Draft]:

@@ -58,6 +58,8 @@ class Furniture:
 
     def _looks_like_it(self, tag: Tag) -> bool:
         names = classes(tag)
+        if re.fullmatch(r"h[1-6]", tag.name) or "mw-heading" in names:
+            return False  # its id is made of its words: "Related patterns" is no teaser
         if tag.name in _NAMES or str(tag.get("role") or "").lower() in _ROLES:
             return True
         if tag.name == "aside":

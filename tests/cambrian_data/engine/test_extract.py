@@ -416,3 +416,24 @@ def html_of(page: Path) -> str | bytes:
     found = html_of_api_answer(json.loads(data.decode("utf-8-sig")))
     assert found is not None
     return found[1]
+
+
+@pytest.mark.parametrize(
+    "identifier", ["Related_patterns", "Navigation", "Teaser_trailers", "Menu"]
+)
+@pytest.mark.parametrize("modern", [True, False])
+def test_a_heading_is_no_furniture_whatever_its_words(identifier, modern):
+    words = identifier.replace("_", " ")
+    heading = (
+        f'<div class="mw-heading mw-heading2"><h2 id="{identifier}">{words}</h2></div>'
+        if modern
+        else f'<h2><span class="mw-headline" id="{identifier}">{words}</span></h2>'
+    )
+    html = (
+        '<div class="mw-parser-output"><h2 id="Hull">Hull</h2><p>The hull is long.</p>'
+        f"{heading}<p>Some prose of its own stands here.</p>"
+        '<figure typeof="mw:File/Thumb"><img src="/a.png" width="300" height="200">'
+        "<figcaption>A picture of it.</figcaption></figure></div>"
+    )
+    (figure,) = extract(html, "https://example.org/x")
+    assert figure.section == [words] and figure.text == "Some prose of its own stands here."
