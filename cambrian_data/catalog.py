@@ -102,8 +102,11 @@ def _distinct_names(table: pa.Table) -> pa.Table:
     """Number columns of equal names, which rows as mappings could not hold."""
     names: list[str] = []
     for name in table.column_names:
-        number = sum(1 for other in names if other.split("_")[0] == name or other == name)
-        names.append(f"{name}_{number}" if name in names else name)
+        distinct, number = name, 0
+        while distinct in names:
+            number += 1
+            distinct = f"{name}_{number}"
+        names.append(distinct)
     return table.rename_columns(names)
 
 

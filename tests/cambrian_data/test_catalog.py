@@ -118,6 +118,27 @@ def test_wrong_queries_name_the_views(workspace):
         query(workspace, "SELEC 1")
 
 
+def test_a_damaged_catalog_is_written_again(workspace):
+    fill(workspace)
+    write_catalog(workspace)
+    workspace.catalog.write_bytes(workspace.catalog.read_bytes()[:5000])
+    assert len(query(workspace, "FROM samples")) == 1
+
+
+def test_a_damaged_part_costs_its_view_and_not_the_run(workspace, caplog):
+    fill(workspace)
+    part = workspace.root / "engine" / "run-1" / "pages" / "part-a.parquet"
+    part.write_bytes(part.read_bytes()[:-9])
+    write_catalog(workspace)
+    assert "pages" in caplog.text and part.name in caplog.text
+    assert len(query(workspace, "FROM samples")) == 1
+
+
+def test_columns_of_one_name_are_told_apart(workspace):
+    rows = query(workspace, "SELECT 1 AS a, 2 AS a, 3 AS b").to_pylist()
+    assert rows == [{"a": 1, "a_1": 2, "b": 3}]
+
+
 def test_the_catalog_cannot_be_written_through_a_query(workspace):
     with pytest.raises(SqlError, match="read-only"):
         query(workspace, "CREATE TABLE t (a INTEGER)")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+
+import pytest
 
 from flows import settings
 from flows.settings import end_orphan, remember_helper
@@ -37,6 +41,21 @@ def test_two_processes_get_two_homes_and_a_free_one_is_used_again(tmp_path):
     for process in (second, third):
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 3000, None])
+def test_a_damaged_database_is_removed(tmp_path, content):
+    """Prefect would wait two minutes for a server that cannot start on it."""
+    home = tmp_path / "home-0"
+    home.mkdir()
+    path = home / "prefect.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        connection.commit()
+    whole = path.read_bytes()
+    path.write_bytes(whole if content is None else content)
+    settings._check_database(path)
+    assert path.exists() == (content is None or content == b"")
 
 
 def test_the_users_own_settings_win(tmp_path, monkeypatch):
