@@ -87,8 +87,9 @@ def load_recipe(
 
 def recipes_folder() -> Path:
     """Return the folder of the recipes that come with the project, installed or in a checkout."""
-    installed = Path(__file__).parent / "_recipes"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "recipes"
+    here = Path(__file__).resolve().parent
+    installed = here / "_recipes"
+    return installed if installed.is_dir() else here.parent / "recipes"
 
 
 def recipe_names(kind: Kind) -> list[str]:

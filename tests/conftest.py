@@ -31,6 +31,13 @@ def _only_loopback(self: socket.socket, address: object) -> None:
 socket.socket.connect = _only_loopback  # type: ignore[method-assign]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file on one worker, and all that need the demo on one too."""
+    for item in items:
+        uses_demo = "demo" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("demo" if uses_demo else str(item.path)))
+
+
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's own keys and folders out of the tests."""

@@ -35,7 +35,7 @@ def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     assert words[0] == "cambrian"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     return subprocess.run(
-        [sys.executable, "-m", "cli", *words[1:]],
+        [sys.executable, "-P", "-m", "cli", *words[1:]],
         cwd=folder,
         env=environment,
         capture_output=True,

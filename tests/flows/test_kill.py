@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cambrian_data.workspace import Workspace
 from tests.trees import tree
 
 ENGINE = ["data", "engine", "--topic", "physics", "--offline"]
@@ -107,6 +108,7 @@ def test_killed_training_ends_with_the_same_weights(whole, tmp_path):
     """Both stages, with checkpoints every few steps, killed after the first of each."""
     workspaces = [tmp_path / "killed", tmp_path / "unkilled"]
     for workspace in workspaces:
+        Workspace.create(workspace)
         shutil.copytree(whole / "shards", workspace / "shards")
     killed, unkilled = workspaces
     for stage in ("pretrain", "finetune"):
