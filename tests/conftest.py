@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a workspace, the shared reference data, and no network."""
+"""Fixtures for all tests: a workspace, commands, a finished demo, and no network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
-SHARED = REPOSITORY.parent / "shared"
 sys.path.insert(0, str(REPOSITORY))  # for tools/ and benchmarks/, which are not installed
 
 _connect = socket.socket.connect
@@ -62,16 +61,10 @@ def workspace(tmp_path: Path):
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference data beside the repository; without it the test is skipped.
+    """The folder of reference data beside the repository; without it the test is skipped."""
+    from tests.reference import shared
 
-    In CI the folder must be there: a test that would be skipped fails.
-    """
-    if not SHARED.is_dir():
-        reason = f"the reference data are not here: there is no folder {SHARED}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return SHARED
+    return shared("")
 
 
 def run_command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[2]
-GOLDEN = Path(os.environ.get("CAMBRIAN_GOLDEN") or REPO.parent / "shared" / "golden")
+from tests.reference import shared
 
 
 @pytest.fixture(scope="session")
 def golden_folder():
     """Return the folder of the reference values, or skip."""
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no reference values at {GOLDEN}; set CAMBRIAN_GOLDEN to their folder")
-    return GOLDEN
+    named = os.environ.get("CAMBRIAN_GOLDEN")
+    return Path(named) if named else shared("golden")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from cambrian_data.engine.extract import (
     page_title,
 )
 from cambrian_data.records import DROP_REASONS
+from tests.reference import shared
 
 URL = "https://wiki.example.org/wiki/Pendulum"
 THUMB = "//up.example.org/images/thumb/a/ab/Swing.svg/330px-Swing.svg.png"
@@ -44,14 +45,6 @@ LEGACY = f"""<div class="mw-parser-output"><p>Lead text.</p>
 <div class="thumb tright"><div class="thumbinner"><a class="image"><img src="{THUMB}"></a>
 <div class="thumbcaption"><div class="magnify"><a>Enlarge</a></div>The swing of a bob.</div></div>
 </div><p>The period depends on the length.</p></div>"""
-
-
-def shared_folder() -> Path:
-    """Return the folder of saved pages and pictures, or skip the test."""
-    folder = Path(__file__).parents[4] / "shared" / "webdata"
-    if not folder.is_dir():
-        pytest.skip("the saved pages and pictures (shared/webdata) are not beside the checkout")
-    return folder
 
 
 def one(html: str) -> Figure:
@@ -391,7 +384,7 @@ def test_filter_keeps_the_first_of_duplicates_and_51_words() -> None:
 def test_saved_pages() -> None:
     """Every captioned figure that was listed by hand is found, under its own heading."""
     missed, wrong = [], []
-    for answer_file in sorted(shared_folder().rglob("*.expected.json")):
+    for answer_file in sorted(shared("webdata").rglob("*.expected.json")):
         answer = json.loads(answer_file.read_text(encoding="utf-8"))
         found: dict[str, set[str | None]] = {}
         for figure in extract(html_of(answer_file.parent / answer["page"]), answer["page_url"]):

@@ -12,16 +12,9 @@ from PIL import Image
 from cambrian_data.engine import svg
 from cambrian_data.engine.images import ImagesConfig, PictureError, StoredPicture, decode_picture
 from cambrian_data.records import DROP_REASONS, bytes_id
+from tests.reference import shared
 
 CONFIG = ImagesConfig()
-
-
-def shared_folder() -> Path:
-    """Return the folder of saved pages and pictures, or skip the test."""
-    folder = Path(__file__).parents[4] / "shared" / "webdata"
-    if not folder.is_dir():
-        pytest.skip("the saved pages and pictures (shared/webdata) are not beside the checkout")
-    return folder
 
 
 def encoded(image: Image.Image, name: str, **options: object) -> bytes:
@@ -287,7 +280,7 @@ def test_empty_svg_is_no_picture() -> None:
 @pytest.mark.parametrize("folder", ["good", "exif_orientation", "other", "svg"])
 def test_saved_pictures_are_stored_or_too_small(folder: str) -> None:
     refused = {}
-    for path in sorted((shared_folder() / "images" / folder).iterdir()):
+    for path in sorted((shared("webdata") / "images" / folder).iterdir()):
         try:
             picture = decode_picture(path.read_bytes(), CONFIG)
             assert min(picture.width, picture.height) >= CONFIG.min_side_px
@@ -299,7 +292,7 @@ def test_saved_pictures_are_stored_or_too_small(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", ["corrupt", "bomb", "hostile", "svg_hostile"])
 def test_saved_hostile_files_are_refused_or_harmless(folder: str) -> None:
-    for path in sorted((shared_folder() / "images" / folder).iterdir()):
+    for path in sorted((shared("webdata") / "images" / folder).iterdir()):
         try:
             picture = decode_picture(path.read_bytes(), CONFIG)
         except PictureError as error:
