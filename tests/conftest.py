@@ -30,18 +30,6 @@ def _only_loopback(self: socket.socket, address: object) -> None:
 socket.socket.connect = _only_loopback  # type: ignore[method-assign]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one worker, and all that need the demo on one too.
-
-    The slow ones come first, so that no worker is left with them alone at the end.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        uses_demo = "demo" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("demo" if uses_demo else str(item.path)))
-
-
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's own keys and folders out of the tests."""
