@@ -24,7 +24,8 @@ def constraints() -> dict[str, str]:
 
 
 def requirements() -> list[Requirement]:
-    extras = PROJECT["optional-dependencies"].values()
+    """What `make demo` and `make test` install."""
+    extras = [PROJECT["optional-dependencies"][name] for name in ("train", "dev")]
     return [Requirement(line) for lines in (PROJECT["dependencies"], *extras) for line in lines]
 
 
