@@ -8,7 +8,6 @@ group, so that equal samples give equal bytes. The tar files are plain ones: `we
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from cambrian_data.recipes import Config
 from cambrian_data.records import UserError, bytes_id, canonical_json
+from cambrian_data.workspace import file_sha256
 
 INDEX_NAME = "index.json"
 _BLOCK = 512
@@ -243,8 +243,7 @@ def _verify_shard(path: Path, entry: dict[str, Any]) -> tuple[int, int, list[str
 def _differs(path: Path, entry: dict[str, Any]) -> str | None:
     """Say in what a file differs from its line in the index; None where it does not."""
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
     if digest == entry["sha256"]:
