@@ -307,26 +307,23 @@ class StageResult:
 RAW_LIMIT = 2_000
 """Characters of the dropped line or record that are kept in `drop.raw`."""
 
+_NOT_FETCHED = frozenset(
+    {"missing", "refused", "unreachable", "server_error", "rate_limited", "robots"}
+    | {"robots_unreachable", "opted_out", "private_address", "bad_address", "too_large"}
+)
+_NOT_ANSWERED = frozenset({"refusal", "cut_off", "empty_answer", "malformed", "llm_error"})
+
 DROP_REASONS: dict[str, frozenset[str]] = {
-    "search": frozenset({"no_hits"}),
-    "fetch": frozenset({"missing", "not_html", "unreachable"}),
+    "topics": _NOT_ANSWERED | {"duplicate", "unreadable"},
+    "search": frozenset({"no_hits", "unavailable", "quota", "bad_address"}),
+    "fetch": _NOT_FETCHED | {"not_html", "duplicate"},
     "extract": frozenset(
         {"no_caption", "short_caption", "short_text", "skipped_section", "duplicate", "no_figures"}
         | {"unreadable"}
     ),
-    "images": frozenset(
-        {
-            "missing",
-            "unreachable",
-            "corrupt",
-            "not_a_picture",
-            "too_small",
-            "too_large",
-            "bad_aspect",
-            "hostile",
-        }
-    ),
-    "vqa": frozenset({"no_question", "duplicate"}),
+    "images": _NOT_FETCHED
+    | {"corrupt", "not_a_picture", "too_small", "bad_aspect", "hostile", "license"},
+    "vqa": _NOT_ANSWERED | {"no_question", "duplicate", "ungrounded", "unfit"},
     "ingest": frozenset(
         {
             "bad_json",

@@ -1,0 +1,1 @@
+"""The web: polite, cached, guarded requests. See `http.HttpClient`."""
