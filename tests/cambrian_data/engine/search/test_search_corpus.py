@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from cambrian_data.engine.corpus import load_corpus
-from cambrian_data.engine.search import CorpusSearch, SearchConfig, search_topics, words_of
+from cambrian_data.engine.search import CorpusSearch, SearchConfig, search_topics
+from cambrian_data.engine.search.corpus import words_of
 from cambrian_data.engine.topics import topics_from_corpus
 
 
@@ -81,6 +82,7 @@ def test_physics_is_not_answered_with_chemistry_first(corpus_search):
 
 def test_topics_without_hits_are_dropped_with_a_reason(corpus_search):
     topics = [{"id": "t1", "topic": "lenses"}, {"id": "t2", "topic": "zzgrblx"}]
-    hits, drops = search_topics(topics, corpus_search, SearchConfig(hits_per_topic=2))
+    hits, drops, num_passing = search_topics(topics, corpus_search, SearchConfig(hits_per_topic=2))
     assert {hit["topic_id"] for hit in hits} == {"t1"} and len(hits) <= 2
     assert [(d["record_id"], d["reason"]) for d in drops] == [("t2", "no_hits")]
+    assert num_passing == 0

@@ -1,7 +1,7 @@
-"""Search: from a topic to ranked addresses, through one small protocol.
+"""Search in the embedded corpus, without a network.
 
-A backend answers a query with hits in order. `CorpusSearch` ranks the embedded pages with BM25
-(Robertson and Zaragoza, 2009) over their words, titles and topics counted more, without a network.
+`CorpusSearch` ranks the pages with BM25 (Robertson and Zaragoza, 2009) over their words, titles
+and topics counted more.
 """
 
 from __future__ import annotations
@@ -9,18 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 from bs4 import BeautifulSoup
-from pydantic import Field
 
 from cambrian_data.engine.corpus import Corpus
-from cambrian_data.recipes import Config
-from cambrian_data.records import drop
+from cambrian_data.engine.search.backend import Hit
 
-SEARCH_VERSION = "1"
 HEAD_WEIGHT = 5
 """A word of a page's title or topics counts as often as this in its text."""
 MIN_SHARE_OF_BEST = 0.5
@@ -29,60 +23,6 @@ _K1, _B = 1.2, 0.75
 _STOP_WORDS = frozenset(
     ("a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the")
 )
-
-
-class SearchConfig(Config):
-    """How many pages are looked for."""
-
-    hits_per_topic: int = Field(default=3, ge=1, le=100)
-    """Hits that are taken of each topic, best first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """One answer to a query; `rank` counts from 1."""
-
-    rank: int
-    url: str
-    title: str
-    snippet: str
-
-
-@runtime_checkable
-class SearchBackend(Protocol):
-    """Whatever can answer a query."""
-
-    name: str
-
-    def search(self, query: str, *, limit: int) -> list[Hit]:
-        """Return at most `limit` hits, best first; none is an ordinary answer."""
-        ...
-
-
-def search_topics(
-    topics: Sequence[dict[str, Any]], backend: SearchBackend, config: SearchConfig
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Search for each topic; return rows of `hits` and of `drops` (topics without a hit)."""
-    hits, drops = [], []
-    for topic in topics:
-        query = topic["topic"]
-        found = backend.search(query, limit=config.hits_per_topic)
-        hits += [
-            {
-                "topic_id": topic["id"],
-                "backend": backend.name,
-                "query": query,
-                "rank": hit.rank,
-                "url": hit.url,
-                "title": hit.title,
-                "snippet": hit.snippet,
-            }
-            for hit in found
-        ]
-        if not found:
-            detail = f"{backend.name} has no page for the query {query!r}"
-            drops.append(drop("search", topic["id"], "no_hits", detail=detail))
-    return hits, drops
 
 
 def words_of(text: str) -> list[str]:
@@ -130,6 +70,10 @@ class CorpusSearch:
             )
             for rank, (_, number) in enumerate(best[:limit], start=1)
         ]
+
+    def subtopics(self, topic: str) -> list[str]:
+        """Return none: the corpus names fields, subfields and topics itself."""
+        return []
 
     def _score(self, words: list[str], number: int) -> float:
         score, norm = 0.0, 1 - _B + _B * self._lengths[number] / self._mean_length

@@ -1,7 +1,7 @@
-"""Topics to search for: from what the user names to rows of the table `topics`.
+"""Topics that the embedded corpus knows: fields, subfields and topics of its pages.
 
-Offline the embedded corpus knows fields, subfields and topics: a field's name gives all its
-topics, a subfield's name those of the subfield, anything else is taken as one topic itself.
+A field's name gives all its topics, a subfield's name those of the subfield, anything else is
+taken as one topic itself.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from cambrian_data.engine.corpus import Corpus
-from cambrian_data.records import topic_id
-
-TOPICS_VERSION = "1"
+from cambrian_data.engine.topics.rows import topic_row
 
 
 def topics_from_corpus(topic: str, corpus: Corpus) -> list[dict[str, Any]]:
@@ -32,14 +30,3 @@ def topics_from_corpus(topic: str, corpus: Corpus) -> list[dict[str, Any]]:
     if not rows:
         return [topic_row("", "", topic.strip(), origin="user")]
     return [topic_row(*row, origin="corpus") for row in sorted(rows)]
-
-
-def topic_row(field: str, subfield: str, topic: str, *, origin: str) -> dict[str, Any]:
-    """Return one row of the table `topics`."""
-    return {
-        "id": topic_id(field, subfield, topic),
-        "field": field or None,
-        "subfield": subfield or None,
-        "topic": topic,
-        "origin": origin,
-    }
