@@ -14,15 +14,28 @@ if TYPE_CHECKING:
 
 LAZY = ("data-src", "data-original", "data-lazy-src", "data-orig-file", "data-image", "data-url")
 """Attributes that hold the true address where `src` holds a placeholder until the page scrolls."""
+_LAZY_ENDS = ("src", "url", "image", "img", "original", "loader", "lazy", "hires", "fullsize")
+_SMALL = re.compile(r"low|small|thumb|preview|placeholder|tiny|blur|share|pin|link|page|fallback")
+_BACKGROUND = re.compile(
+    r"background(?:-image)?\s{0,9}:[^;]{0,99}?url\(\s{0,9}['\"]?([^'\")]{1,8192})", re.IGNORECASE
+)
 _SRCSETS = ("srcset", "data-srcset", "data-lazy-srcset", "data-src-set")
 MAX_ADDRESS_CHARS = 8192
 """Longer ones are no addresses of files."""
 _MAX_CANDIDATES = 64
-_PLACEHOLDER = re.compile(
-    r"[/_.-](blank|spacer|placeholder|pixel|transparent|loading|lazy|1x1|clear)", re.IGNORECASE
+PICTURE_FILE = re.compile(r"\.(jpe?g|png|gif|svg|webp|avif|tiff?)([?/#]|$)", re.IGNORECASE)
+_PLACEHOLDER = frozenset({"placeholder", "spacer", "lazyload", "spinner"})
+_LIKE_PLACEHOLDER = frozenset(
+    {"blank", "pixel", "transparent", "loading", "loader", "lazy", "clear", "dummy", "empty"}
+    | {"fallback", "trans", "grey", "gray"}
+)
+"""Words that photographs have in their names too, but not alone."""
+_COMPANY = frozenset(
+    {"", "image", "images", "img", "picture", "photo", "default", "load", "ajax", "icon", "white"}
+    | {"black", "small", "large", "gif", "x", "px", "bg", "no", "to", "s", "t"}
 )
 _PLACEHOLDER_FORMATS = frozenset({"gif", "png", "svg", "webp"})
-_FORMULA = re.compile(r"/math/(render|tex|[0-9a-f]/)|/latex[./?]", re.IGNORECASE)
+_FORMULA = re.compile(r"/math/(render|tex|[0-9a-f]/)|[/.]latex([./?]|$)", re.IGNORECASE)
 _SCALED = re.compile(r"(/revision/[^/]+)/(scale|zoom|smart|window|thumb)[^?]*")
 _SIZE_SUFFIX = re.compile(
     r"[-_@](\d{2,4}x\d{2,4}|\d{3,4}w|[1-3]x|large|medium|small|thumb|full|scaled)$"
@@ -42,6 +55,7 @@ class Addresses:
 
     def __init__(self, base: str, outline: Outline) -> None:
         self._base, self._outline = base, outline
+        self._of_image: dict[int, str | None] = {}
         self._of_picture: dict[int, str | None] = {}
 
     def of(self, image: Tag) -> str | None:
@@ -51,14 +65,19 @@ class Addresses:
             The original file where the address is that of a thumbnail; None for placeholders,
             trackers, formulas and elements without an address.
         """
-        src = str(image.get("src") or "").strip()
+        if id(image) not in self._of_image:
+            self._of_image[id(image)] = self._find(image)
+        return self._of_image[id(image)]
+
+    def _find(self, image: Tag) -> str | None:
+        src = str(image.get("src") or (image.name == "object" and image.get("data")) or "").strip()
         first = [str(image.get(name) or "").strip() for name in LAZY]
         if "/thumb/" in src:  # the original follows from it; a srcset holds only other thumbnails
             first.append(src)
         return (
             self._usable([*first, *_of_srcsets(image)])
             or self._of_sources(image)
-            or self._usable([src])
+            or self._usable([src, *lazy_addresses(image)])
         )
 
     def _of_sources(self, image: Tag) -> str | None:
@@ -78,6 +97,21 @@ class Addresses:
             if absolute and not _is_placeholder(absolute):
                 return original_url(absolute)
         return None
+
+
+def lazy_addresses(tag: Tag) -> list[str]:
+    """Return the addresses of picture files in other attributes, those of small copies last."""
+    found = []
+    for name, value in tag.attrs.items():
+        if name.startswith("data-") and name.endswith(_LAZY_ENDS) and name not in LAZY:
+            address = str(value).strip()
+            is_short = len(address) <= MAX_ADDRESS_CHARS and not address.startswith(("{", "["))
+            if is_short and PICTURE_FILE.search(address):
+                found.append((bool(_SMALL.search(name)), address))
+    style = str(tag.attrs.get("style") or "") if tag.name != "img" else ""
+    if "url(" in style and (background := _BACKGROUND.search(style)):
+        found.append((False, background[1].strip()))
+    return [address for _, address in sorted(found, key=lambda item: item[0])]
 
 
 def original_url(url: str) -> str:
@@ -179,6 +213,8 @@ def _is_placeholder(url: str) -> bool:
     stem, _, extension = path.rpartition(".")
     if extension.lower() not in _PLACEHOLDER_FORMATS:
         return False
-    name = re.split(r"[^\w-]", stem)[-1]
-    before = stem[: len(stem) - len(name)][-1:]
-    return _PLACEHOLDER.search(before + name) is not None
+    name = re.split(r"[/%]", stem)[-1].lower()
+    words = set(re.split(r"[-_.\s\d]+", name))
+    if name == "1x1" or not _PLACEHOLDER.isdisjoint(words):
+        return True
+    return not _LIKE_PLACEHOLDER.isdisjoint(words) and words <= _LIKE_PLACEHOLDER | _COMPANY

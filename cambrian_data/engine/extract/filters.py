@@ -8,39 +8,21 @@ from typing import NamedTuple
 from pydantic import Field
 
 from cambrian_data.engine.extract.page import Figure
+from cambrian_data.engine.extract.prose import num_words
+from cambrian_data.engine.extract.skip_sections import SKIP_SECTIONS
 from cambrian_data.recipes import Config
-
-SKIP_SECTIONS = (
-    *("History", "References", "See also", "External links", "Further reading", "Notes"),
-    *("Bibliography", "Sources", "Citations", "Footnotes"),
-    *("Geschichte", "Einzelnachweise", "Siehe auch", "Weblinks", "Literatur", "Anmerkungen"),
-    *(
-        "Histoire",
-        "Historique",
-        "R\u00e9f\u00e9rences",
-        "Voir aussi",
-        "Liens externes",
-        "Bibliographie",
-    ),
-    *("Notes et r\u00e9f\u00e9rences", "Pour approfondir"),
-    *(
-        "Historia",
-        "Referencias",
-        "V\u00e9ase tambi\u00e9n",
-        "Enlaces externos",
-        "Bibliograf\u00eda",
-        "Notas",
-    ),
-)
 
 
 class ExtractConfig(Config):
     """What a figure needs to be used."""
 
     skip_sections: list[str] = Field(default=list(SKIP_SECTIONS))
-    """Headings whose figures are dropped, wherever they stand on the path; case is ignored."""
+    """Headings whose figures are dropped, wherever they stand on the path; case is ignored.
+
+    By default history, references, links and notes in some 25 languages."""
     min_words: int = Field(default=50, ge=0)
-    """Least number of words of the section's prose: `> 50` in the published data engine."""
+    """A section needs more words of prose than this (all of it is counted, and two characters of
+    a script without blanks as a word); the published data engine has `> 50` too."""
     min_caption_words: int = Field(default=4, ge=0)
     """Least number of words of a caption."""
 
@@ -78,7 +60,7 @@ def filter_figures(
 
 
 def _fault(figure: Figure, config: ExtractConfig, skipped: set[str]) -> tuple[str, str] | None:
-    caption_words, words = len(figure.caption.split()), len(figure.text.split())
+    caption_words, words = num_words(figure.caption), figure.num_words
     appendix = next((h for h in figure.section if h.casefold().strip() in skipped), None)
     if not caption_words:
         return "no_caption", figure.image_url

@@ -6,7 +6,8 @@ import re
 
 from bs4 import BeautifulSoup, Tag
 
-from cambrian_data.engine.extract.outline import Outline
+from cambrian_data.engine.extract.address import PICTURE_FILE
+from cambrian_data.engine.extract.outline import HEADINGS, Outline
 from cambrian_data.engine.extract.text import classes
 
 _NAMES = frozenset({"nav", "footer", "form", "dialog", "button", "menu", "template", "head"})
@@ -35,7 +36,14 @@ _WORDS = frozenset(
     | {"subscribe", "subscription", "breadcrumb", "breadcrumbs", "advert", "advertisement", "ads"}
     | {"sponsor", "sponsored", "cookie", "cookies", "modal", "byline", "avatar", "author", "bio"}
     | {"masthead", "pagination", "trending", "widget", "banner", "readmore", "outbrain", "taboola"}
+    | {"bookmark"}
 )
+_LOUD_WORDS = frozenset(
+    {"related", "recommended", "recommendations", "teaser", "promo", "advert", "advertisement"}
+    | {"ads", "sponsor", "sponsored", "avatar", "author", "outbrain", "taboola", "bookmark"}
+)
+"""Those that say what a picture itself is; the others on it say what a click does (`popup`)."""
+_PICTURE_NAMES = frozenset({"a", "figure", "span", "img", "picture", "amp-img"})
 _NEXT = re.compile(r"(^|[-_ ])(next|prev|previous|more|other|latest|popular)[-_]?"
                    r"(post|posts|article|articles|stories|story|news)([-_ ]|$)")  # fmt: skip
 _TEASER_TITLES = ("h1", "h2", "h3", "h4", "h5", "h6", "article", "figcaption")
@@ -57,19 +65,40 @@ class Furniture:
         return self._outline.prose(tag) <= self._prose / 2
 
     def _looks_like_it(self, tag: Tag) -> bool:
-        names = classes(tag)
-        if re.fullmatch(r"h[1-6]", tag.name) or "mw-heading" in names:
-            return False  # its id is made of its words: "Related patterns" is no teaser
-        if tag.name in _NAMES or str(tag.get("role") or "").lower() in _ROLES:
+        name, attributes = tag.name, tag.attrs
+        if name in _NAMES:
             return True
-        if tag.name == "aside":
-            return not any("infobox" in name for name in names)
-        if tag.name == "header":
-            return not self._outline.has(tag, "figure")
-        if tag.name == "article":
+        if name in HEADINGS:
+            return False  # its id is made of its words: "Related patterns" is no teaser
+        if name == "aside":
+            return not self._is_aside_of_article(tag)
+        if name == "header":
+            return not self._is_of_article(tag) and not self._outline.has(tag, "figure")
+        if not attributes:
+            return False
+        if "role" in attributes and str(attributes["role"] or "").lower() in _ROLES:
+            return True
+        if name == "article":
             return self._is_other_article(tag)
-        labels = [*names, str(tag.get("id") or "").lower()]
-        return any(_is_furniture_label(label) for label in labels if label) or self._is_teaser(tag)
+        names = classes(tag)
+        if "mw-heading" in names:
+            return False
+        if any(_is_furniture_label(label, name) for label in names):
+            return True
+        label = str(attributes.get("id") or "").lower()
+        return (bool(label) and _is_furniture_label(label, name)) or self._is_teaser(tag)
+
+    def _is_aside_of_article(self, aside: Tag) -> bool:
+        """Tell whether an aside is an infobox, or a picture with its caption and no more."""
+        if any("infobox" in name for name in classes(aside)):
+            return True
+        outline = self._outline
+        is_plain = not outline.has(aside, "li", "article", *HEADINGS)
+        return is_plain and outline.has(aside, "caption") and outline.count(aside, "p") <= 2
+
+    def _is_of_article(self, header: Tag) -> bool:
+        """Tell whether a header is that of an article or of a section, and not of the page."""
+        return any(self._outline.around(header, kind) for kind in ("article", "main", "section"))
 
     def _is_other_article(self, tag: Tag) -> bool:
         main = self._article
@@ -80,14 +109,22 @@ class Furniture:
 
     def _is_teaser(self, tag: Tag) -> bool:
         """Tell whether an element is a link that shows picture and text of another page."""
-        if tag.name != "a" or not tag.get("href") or not self._outline.has(tag, "img"):
+        if tag.name != "a" or not self._outline.has(tag, "image"):
+            return False
+        href = str(tag.attrs.get("href") or "")
+        if not href or href.startswith("#") or PICTURE_FILE.search(href):
             return False
         return self._outline.has(tag, *_TEASER_TITLES)
 
 
-def _is_furniture_label(label: str) -> bool:
+def _is_furniture_label(label: str, name: str) -> bool:
     if label in _EXACT:
         return True
     if label.startswith(("mw-", "wp-block-image", "pcs-", "has-", "no-", "with-")):
         return False
-    return not _WORDS.isdisjoint(_WORD_EDGE.split(label)) or bool(_NEXT.search(label))
+    words = _WORD_EDGE.split(label)
+    if words[0] == "elementor":  # every block of this page builder is a "widget"
+        words.remove("elementor")
+        words = [word for word in words if word != "widget"]
+    known = _LOUD_WORDS if name in _PICTURE_NAMES else _WORDS
+    return not known.isdisjoint(words) or bool(_NEXT.search(label))

@@ -54,7 +54,7 @@ class _BoundedBuilder(LXMLTreeBuilder):
     """The builder of BeautifulSoup for lxml, with limits, and one encoding instead of trials."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(multi_valued_attributes=None, attribute_dict_class=dict)
         self._depth = self._nodes = self._steps = 0
 
     def prepare_markup(  # type: ignore[override]
@@ -74,12 +74,15 @@ class _BoundedBuilder(LXMLTreeBuilder):
         if self._depth > MAX_DEPTH:
             raise PageError(f"more than {MAX_DEPTH} elements stand inside each other")
         self._count()
-        short = {name: value[:MAX_ATTRIBUTE_CHARS] for name, value in attrib.items()}
-        super().start(tag, short, nsmap or {})
+        short = {name: text[:MAX_ATTRIBUTE_CHARS] for name, text in attrib.items()}
+        if self.soup is not None:  # HTML knows no namespaces: what the base class does is for XML
+            self.soup.handle_starttag(tag, None, None, short)
 
     def end(self, tag: Any) -> None:
         """Close an element."""
-        super().end(tag)
+        if self.soup is not None:
+            self.soup.endData()
+            self.soup.handle_endtag(tag)
         self._depth -= 1
 
     def comment(self, text: Any) -> None:
