@@ -37,9 +37,19 @@ MAX_TAGS = 3 * MAX_DRAWN_ELEMENTS
 MAX_DRAWING_S = 10
 """Processor time for one drawing; the largest maps take some two seconds."""
 _MAX_WAITING_S = 60
-_MAX_DRAWING_BYTES = 4 * 2**30
+_MAX_DRAWING_BYTES = 2**30
 
 _FLAT_ENTITY = re.compile(rb"""[\w.:-]+\s+(["'])([^&%<]*)\1\s*""", re.DOTALL)
+_ATTRIBUTES = re.compile(rb"<!ATTLIST[^>]{0,1000}")
+_XLINK = re.compile(rb"""xmlns:xlink\s+CDATA\s+#FIXED\s+(["'])http://www\.w3\.org/1999/xlink\1""")
+"""The one default value that drawing programs declare: old versions of Graphviz do."""
+_ENCODING = re.compile(rb"""<\?xml[^>]{0,80}?\sencoding\s*=\s*["']([\w.:-]{1,40})["']""")
+_PLAIN_ENCODING = re.compile(
+    rb"utf-?8|(us-)?ascii|iso-8859-\d+|latin-?1|(windows-|cp)125\d|koi8-[ru]|gb2312|gbk|gb18030"
+    rb"|big5|shift_jis|euc-(jp|kr)",
+    re.IGNORECASE,
+)
+"""Encodings in which a tag is never written in other bytes than in ASCII."""
 _REMOVED = frozenset(
     {"script", "foreignObject", "handler", "animation", "iframe", "audio", "video", "set"}
 )
@@ -105,9 +115,11 @@ def draw_svg(data: bytes, max_side_px: int) -> Image.Image:
         raise SvgError("too_large", f"an SVG of {len(data)} bytes, at most {MAX_SVG_BYTES}")
     if data.count(b"<") > MAX_TAGS:
         raise SvgError("hostile", f"more than {MAX_TAGS} tags")
+    _refuse_encoding(data)
     _refuse_entities(data)
+    _refuse_default_attributes(data)
     root = _parsed(data)
-    _strip(root)
+    num_removed = _strip(root)
     _refuse_explosion(root)
     width, height = _size(root)
     scale = min(1.0, max_side_px / max(width, height))
@@ -116,6 +128,8 @@ def draw_svg(data: bytes, max_side_px: int) -> Image.Image:
     root.set("height", f"{height:g}")
     image = _drawn(etree.tostring(root, encoding="unicode"), target)
     if image.getchannel("A").getextrema()[1] == 0:
+        if num_removed:
+            raise SvgError("hostile", "nothing to see beside scripts and outside addresses")
         raise SvgError("corrupt", "the SVG draws nothing")
     return image
 
@@ -135,6 +149,21 @@ def _refuse_entities(data: bytes) -> None:
             raise SvgError("hostile", f"the SVG declares more than {MAX_ENTITIES} entities")
 
 
+def _refuse_encoding(data: bytes) -> None:
+    """Refuse encodings that hide from the checks of the bytes what the parser will see."""
+    declared = _ENCODING.search(data[:1000])
+    if declared and not _PLAIN_ENCODING.fullmatch(declared[1]):
+        raise SvgError("corrupt", f"its encoding {declared[1].decode()!r} is none of the web's")
+
+
+def _refuse_default_attributes(data: bytes) -> None:
+    """Refuse attributes by declaration: lxml breaks down when one of them is removed."""
+    for declared in _ATTRIBUTES.finditer(data):
+        text = _XLINK.sub(b"", declared[0])
+        if b'"' in text or b"'" in text or data[declared.end() : declared.end() + 1] != b">":
+            raise SvgError("hostile", "the SVG declares attributes that it does not write")
+
+
 def _parsed(data: bytes) -> etree._Element:
     parser = etree.XMLParser(
         resolve_entities="internal", no_network=True, load_dtd=False, remove_comments=True,
@@ -143,28 +172,37 @@ def _parsed(data: bytes) -> etree._Element:
     try:
         root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
-        raise SvgError("corrupt", f"not well-formed XML: {error}") from None
+        raise SvgError("corrupt", f"not well-formed XML: {error.msg}") from None
     if root is None or etree.QName(root).localname != "svg":
         raise SvgError("not_a_picture", "the root element is not svg")
     return root
 
 
-def _strip(root: etree._Element) -> None:
-    """Remove scripts, foreign content, event attributes and every address outside the file."""
+def _strip(root: etree._Element) -> int:
+    """Remove scripts, foreign content, event attributes and every address outside the file.
+
+    Returns:
+        How many were removed.
+    """
+    num_removed = 0
     for element in list(root.iter()):
         if not isinstance(element.tag, str) or etree.QName(element).localname in _REMOVED:
             if element.getparent() is not None:
                 element.getparent().remove(element)
+                num_removed += 1
             continue
         for name in list(element.attrib):
             if etree.QName(name).localname.lower().startswith("on"):
                 del element.attrib[name]
+                num_removed += 1
         for name in _HREFS:
             address = element.get(name)
             if address is not None and not _is_inside(address.strip()):
                 del element.attrib[name]
+                num_removed += etree.QName(element).localname != "a"  # a link shows nothing
         if etree.QName(element).localname == "style" and element.text:
             element.text = _without_outside(element.text)
+    return num_removed
 
 
 def _without_outside(style: str) -> str:
