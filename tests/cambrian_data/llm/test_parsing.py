@@ -1,0 +1,77 @@
+"""JSON out of what models write."""
+
+from __future__ import annotations
+
+import pytest
+
+from cambrian_data.llm.parsing import objects, parse
+from tests.cambrian_data.llm.servers import GOOD, QA
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        f"\ufeff\n{GOOD}\n",
+        f"```json\n{GOOD}\n```",
+        f"Sure! Here it is:\n```\n{GOOD}\n```\nHope this helps {{}}.",
+        f"The answer is {GOOD} as you can see.",
+        f"[{GOOD}]",
+        GOOD.replace("}", ",}"),
+        f'<think>maybe {{"question": "no"}} or {GOOD.replace("This", "Draft")}</think>{GOOD}',
+        f"An example: {GOOD.replace('This', 'Else')}. And the answer: {GOOD}",
+        f"thinking without a start </think> {GOOD}",
+        f"In set notation {{x}} it reads: {GOOD}",
+        GOOD.replace(", ", ",\n\t"),
+        'Set {a, "b"} then ' + GOOD,
+    ],
+)
+def test_what_is_forgiven(text):
+    value, fault = parse(text, QA)
+    assert fault == "" and value == QA.model_validate_json(GOOD)
+
+
+def test_strings_keep_what_looks_like_syntax():
+    text = 'x {"question": "a } , ] \\" {", "answer": "b,}\n", "grounded": false,} y'
+    value, _ = parse(text, QA)
+    assert value == QA(question='a } , ] " {', answer="b,}\n", grounded=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("no JSON here", ""),
+        (GOOD[: len(GOOD) // 2], ""),
+        ('{"question": "a", "answer": "b"}', "grounded: Field required"),
+        (GOOD.replace("true", '"yes"'), "grounded: Input should be a valid boolean"),
+        (GOOD.replace('"This."', "3"), "answer: Input should be a valid string"),
+        (GOOD.replace('"This."', "NaN"), "Out of range"),
+        (GOOD.replace("This.", "\\ud83d"), "Invalid JSON"),
+        ("[1, 2]", ""),
+        ('{"outer": ' + GOOD, ""),
+        (f"<think>so it is {GOOD}", ""),
+    ],
+)
+def test_what_is_not(text, fault):
+    value, said = parse(text, QA)
+    assert value is None
+    assert fault in said and bool(fault) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{" * 200_000,
+        '{"a":' * 100_000,
+        "{x" * 200_000,
+        '"' * 200_001,
+        "[" * 200_000,
+        "```\n" * 50_000,
+        "<think>" * 50_000,
+        "{}" * 100_000,
+        '{"a" ' * 100_000,
+    ],
+)
+def test_hostile_text_takes_no_time(text):
+    assert parse(text, QA)[0] is None
+    assert all(not value for value in objects(text))
