@@ -45,7 +45,6 @@ def _root(
     pass
 
 
-Topic = Annotated[str, typer.Option(help="A field, a subfield or a topic, such as physics.")]
 Recipe = Annotated[str, typer.Option(help="A recipe's name, or a path to a YAML file.")]
 Name = Annotated[str | None, typer.Option(help="Name of the result; by default a fitting one.")]
 
@@ -53,7 +52,7 @@ Name = Annotated[str | None, typer.Option(help="Name of the result; by default a
 @app.command()
 def demo(
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
-    topic: Topic = "physics",
+    topic: Annotated[str, typer.Option(help="A topic of the corpus.")] = "physics",
     json: options.Json = False,
 ) -> None:
     """The whole way, offline, on the embedded corpus: topic, data, mixture, training, answer."""
@@ -74,36 +73,56 @@ def doctor(
 
 @data.command()
 def engine(
-    topic: Topic,
+    topic: options.Topic = None,
+    fields: options.Fields = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     recipe: Recipe = "engine_science",
-    search: Annotated[str, typer.Option(help="Search backend: auto or corpus.")] = "auto",
-    llm: Annotated[str, typer.Option(help="Who writes questions: auto or extractive.")] = "auto",
+    search: options.Search = "auto",
+    llm: options.Llm = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Embedded corpus, no LLM.")] = False,
+    allow_private_hosts: options.PrivateHosts = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask again for what was fetched before today.")
+    ] = False,
+    budget_usd: Annotated[
+        float | None, typer.Option(min=0, help="What this run may spend on the LLM.")
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="1d", help="Run again every 30m, 12h, 1d ...: a schedule.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Fetch at most N pages.")] = None,
     name: Name = None,
     settings: options.Settings = None,
     runner: options.Runner = "threads",
     workers: options.Workers = None,
-    dry_run: options.DryRun = False,
+    dry_run: options.DryRead = False,
     json: options.Json = False,
 ) -> None:
     """Topic -> search -> pages -> figures -> questions and answers -> pool."""
-    from cambrian_cli.flows import start_engine
+    from cambrian_cli.engine import start_engine
+    from cambrian_data.engine.options import EngineOptions
 
-    start_engine(
-        workspace,
-        dry_run=dry_run,
-        llm=llm,
+    asked = EngineOptions(
         topic=topic,
-        recipe=recipe,
-        settings=settings or [],
+        files=tuple(fields or ()),
         search=search,
+        llm=llm,
         offline=offline,
+        allow_private_hosts=allow_private_hosts,
+        refresh=refresh,
+        budget_usd=budget_usd,
         limit=limit,
         dataset=name,
+    )
+    start_engine(
+        workspace,
+        asked,
+        every=every,
+        recipe=recipe,
+        settings=settings or [],
         runner=runner,
         workers=workers,
+        dry_run=dry_run,
     )
 
 
@@ -168,15 +187,16 @@ def curate(
 
 @data.command()
 def extract(
-    page: Annotated[str, typer.Argument(help="An HTML file, or MediaWiki's JSON answer.")],
+    page: Annotated[str, typer.Argument(help="HTML file, MediaWiki's JSON answer, or address.")],
     url: Annotated[str, typer.Option(help="The page's address, for relative links.")] = "",
+    allow_private_hosts: options.PrivateHosts = False,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     json: options.Json = False,
 ) -> None:
     """Figures of one page as JSON lines: image_url, caption, section, text."""
-    from cambrian_cli.data import show_figures
+    from cambrian_cli.extract import show_figures
 
-    show_figures(page, url)
+    show_figures(workspace, page, url, allow_private_hosts=allow_private_hosts)
 
 
 @data.command()
@@ -236,6 +256,24 @@ def verify(
     from cambrian_cli.data import verify_folder
 
     verify_folder(workspace, shards)
+
+
+@data.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A data set of the pool, or a mixture.")],
+    to: Annotated[str, typer.Option(help="The shape: llava.")] = "llava",
+    out: Annotated[Path | None, typer.Option(help="Folder; by default in the workspace.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--from", help="pool or mixture, where both have the name.")
+    ] = None,
+    images: Annotated[str, typer.Option(help="copy, link or none.")] = "copy",
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
+) -> None:
+    """Samples as LLaVA JSONL with their pictures, for other tools."""
+    from cambrian_cli.data import start_export
+
+    start_export(workspace, name, to=to, out=out, kind=kind, images=images)
 
 
 @app.command()

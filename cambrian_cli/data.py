@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -35,55 +34,6 @@ def start_ingest(path: Path, categories: list[str], **arguments: Any) -> None:
         output.emit_json(result)
         return
     show_ingest(result)
-
-
-def show_figures(page: str, url: str) -> None:
-    """Print the figures of one page, a JSON object a line."""
-    from cambrian_data.engine.extract import PageError, extract, html_of_api_answer
-
-    path = Path(page)
-    if page.startswith(("http://", "https://")):
-        raise UserError(
-            f"fetching {page} is not there yet in this version: save the page and "
-            "give the file, with its address as --url"
-        )
-    if not path.is_file():
-        raise UserError(f"there is no file {page!r}")
-    body = path.read_bytes()
-    try:
-        data = orjson.loads(body.removeprefix(BOM_UTF8)) if path.suffix == ".json" else None
-        answer = html_of_api_answer(data)
-        figures = extract(answer[1] if answer else body, url or path.absolute().as_uri())
-    except orjson.JSONDecodeError as error:
-        raise UserError(f"{page} is not JSON: {error}") from None
-    except PageError as error:
-        raise UserError(f"{page} cannot be read: {error}") from None
-    for figure in figures:
-        line = {
-            "image_url": figure.image_url,
-            "caption": figure.caption,
-            "alt": figure.alt,
-            "section": list(figure.section),
-            "text": figure.text,
-            "position": figure.position,
-        }
-        sys.stdout.write(orjson.dumps(line).decode() + "\n")
-    if not figures:
-        hint = "" if url else "; pictures with relative addresses need the page's address as --url"
-        output.err.print(f"no figure was found in {page}{hint}", markup=False)
-
-
-def _html_of(path: Path, body: bytes) -> str:
-    """Return the HTML in MediaWiki's JSON answer."""
-    from cambrian_data.engine.extract import html_of_api_answer
-
-    try:
-        answer = html_of_api_answer(orjson.loads(body.removeprefix(b"\xef\xbb\xbf")))
-    except orjson.JSONDecodeError as error:
-        raise UserError(f"{path} is no JSON: {error}") from None
-    if answer is None:
-        raise UserError(f"{path} holds no page: it is no answer of action=parse or of rvparse")
-    return answer[1]
 
 
 def run_sql(path: Path, query: str | None, format: str) -> None:
@@ -212,6 +162,10 @@ def show_status(path: Path) -> None:
             ["name", "samples", "state"],
             [(row["name"], row["samples"], row["state"]) for row in status[title]],
         )
+    if status["spend"]:
+        output.out.print("\n[bold cyan]spend[/]")
+        names = ("model", "calls", "prompt_tokens", "completion_tokens", "cost_usd")
+        output.table("", list(names), [[row[n] for n in names] for row in status["spend"]])
     output.out.print(f"\n{status['bytes']:,} bytes in {status['path']}")
 
 
@@ -238,6 +192,36 @@ def _print_nested(value: Mapping[str, Any], indent: str = "") -> None:
         elif part not in (None, [], {}):
             output.out.print(indent, end="")
             output.fields({name: part})
+
+
+def start_export(
+    path: Path, name: str, *, to: str, out: Path | None, kind: str | None, images: str
+) -> None:
+    """Write samples in the shape of other tools."""
+    for option, value, known in (
+        ("--to", to, ("llava",)),
+        ("--from", kind, (None, "pool", "mixture")),
+        ("--images", images, ("copy", "link", "none")),
+    ):
+        if value not in known:
+            listed = ", ".join(word for word in known if word)
+            raise UserError(f"{option} {value!r}: known are {listed}")
+    from cambrian_data.export import export_llava
+
+    workspace = Workspace.existing(path)
+    with output.Show() as progress:
+        result = export_llava(
+            workspace,
+            name,
+            out,
+            kind=cast("Any", kind),
+            images=cast("Any", images),
+            progress=progress,
+        )
+    if output.wants_json:
+        output.emit_json(result)
+        return
+    output.fields(result)
 
 
 def verify_folder(path: Path, shards: str) -> None:

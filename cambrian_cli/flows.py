@@ -10,79 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cambrian_cli import output
-from cambrian_data.records import UserError
+from cambrian_cli.engine import show_drops, show_funnel
+from cambrian_cli.start import open_workspace
 from cambrian_data.workspace import Workspace
-
-LLMS = ("auto", "extractive")
-
-
-def open_workspace(path: Path) -> Workspace:
-    """Make or open the workspace and set Prefect up for it; call before importing a flow."""
-    from flows.settings import prepare
-
-    workspace = Workspace.create(path)
-    prepare(workspace.root)
-    output.err.print("starting Prefect, which takes some seconds ...", style="dim")
-    return workspace
-
-
-def start_engine(path: Path, *, dry_run: bool, llm: str, **arguments: Any) -> None:
-    """Run the engine and print the funnel."""
-    if llm not in LLMS:
-        raise UserError(
-            f"--llm {llm!r}: writing questions with a model is not there yet in this "
-            f"version (known: {', '.join(LLMS)})"
-        )
-    workspace = open_workspace(path)
-    from flows.engine import plan_engine, run_engine
-
-    if dry_run:
-        show_engine_plan(
-            plan_engine(
-                **{
-                    key: arguments[key]
-                    for key in ("topic", "recipe", "settings", "search", "offline", "limit")
-                }
-            )
-        )
-        return
-    with output.Show() as progress:
-        result = run_engine(workspace, progress=progress, **arguments)
-    if output.wants_json:
-        output.emit_json(result)
-        return
-    show_funnel(result)
-    output.out.print(
-        f"\nin the pool as [bold]{result['dataset']}[/]; next: "
-        "[bold]cambrian data curate --recipe tiny[/]"
-    )
-
-
-def show_engine_plan(plan: Mapping[str, Any]) -> None:
-    """Print what an engine run would do."""
-    if output.wants_json:
-        output.emit_json(plan)
-        return
-    output.out.print("a run would do this:")
-    output.fields({key: value for key, value in plan.items() if key != "urls"})
-
-
-def show_funnel(result: Mapping[str, Any]) -> None:
-    """Print what came out of each stage of the engine, and drops by reason."""
-    output.table("", ["stage", "rows"], result["funnel"].items())
-    show_drops(result["drops"])
-
-
-def show_drops(drops: Mapping[str, Mapping[str, int]]) -> None:
-    """Print drops by stage and reason."""
-    rows = [
-        (stage, reason, count)
-        for stage, reasons in drops.items()
-        for reason, count in reasons.items()
-    ]
-    if rows:
-        output.out.print()
-        output.table("", ["dropped in", "reason", "rows"], rows)
 
 
 def start_curate(path: Path, *, dry_run: bool, **arguments: Any) -> None:

@@ -33,3 +33,26 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="How many tasks at once; default: one a CPU core.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; do nothing.")]
+DryRead = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Read the pages but ask the LLM nothing: calls, tokens, cost."),
+]
+Topic = Annotated[str | None, typer.Option(help="A field, a subfield or a topic, such as physics.")]
+Fields = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--fields",
+        "--topics",
+        metavar="FILE",
+        help="`Field: subfield, subfield` lines, a list of topics, or JSON; repeatable.",
+    ),
+]
+Search = Annotated[
+    str, typer.Option(help="Search backend: auto, wikipedia, google, brave, searxng or corpus.")
+]
+Llm = Annotated[
+    str, typer.Option(help="Who writes questions: auto, a model's name, or extractive.")
+]
+PrivateHosts = Annotated[
+    bool, typer.Option("--allow-private-hosts", help="Fetch from private addresses too.")
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cambrian_data.catalog import connect
+from cambrian_data.llm.ledger import Ledger
 from cambrian_data.records import UserError
 from cambrian_data.workspace import Workspace
 
@@ -26,8 +27,11 @@ def sample_history(workspace: Workspace, sample: str) -> dict[str, Any]:
     hits = _rows(
         workspace,
         "SELECT t.topic, t.field, t.subfield, h.backend, h.query, h.rank FROM hits h "
-        "JOIN topics t ON t.id = h.topic_id WHERE h.url = ? ORDER BY h.rank, t.topic LIMIT 5",
+        "JOIN topics t ON t.id = h.topic_id WHERE h.url = ? OR (h.query = ? AND h.rank = ?) "
+        "ORDER BY h.rank, t.topic LIMIT 5",
         page.get("url"),
+        origin.get("query"),
+        origin.get("hit_rank"),
     )
     return {
         "sample": {
@@ -39,6 +43,7 @@ def sample_history(workspace: Workspace, sample: str) -> dict[str, Any]:
         "generator": {
             k: origin.get(k) for k in ("generator", "model", "prompt_version", "llm_key")
         },
+        "llm_call": _call(workspace, origin.get("llm_key")),
         "figure": figure,
         "page": page,
         "hits": hits,
@@ -54,6 +59,14 @@ def sample_history(workspace: Workspace, sample: str) -> dict[str, Any]:
             found["id"],
         ),
     }
+
+
+def _call(workspace: Workspace, key: str | None) -> dict[str, Any]:
+    """Return what the call that wrote a sample cost, and what was asked."""
+    if key is None or not workspace.ledger.is_file():
+        return {}
+    with Ledger(workspace.ledger, read_only=True) as ledger:
+        return ledger.cost_of(key) or {}
 
 
 def _find(workspace: Workspace, sample: str) -> dict[str, Any]:

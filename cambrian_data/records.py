@@ -310,6 +310,7 @@ RAW_LIMIT = 2_000
 _NOT_FETCHED = frozenset(
     {"missing", "refused", "unreachable", "server_error", "rate_limited", "robots"}
     | {"robots_unreachable", "opted_out", "private_address", "bad_address", "too_large"}
+    | {"no_contact"}
 )
 _NOT_ANSWERED = frozenset({"refusal", "cut_off", "empty_answer", "malformed", "llm_error"})
 

@@ -25,7 +25,8 @@ from cambrian_data.recipes import Recipe
 from cambrian_data.records import content_id
 from cambrian_data.workspace import Workspace, check_name, slug, utc_now
 
-Status = Literal["running", "done", "failed", "interrupted"]
+Status = Literal["running", "done", "stopped", "failed", "interrupted"]
+"""`stopped`: its budget was used up; the same command goes on."""
 
 _VERSIONS_OF = (
     "cambrian",

@@ -1,4 +1,4 @@
-"""What is in a workspace: runs, data sets, mixtures, shards, checkpoints, disk."""
+"""What is in a workspace: runs, data sets, mixtures, shards, checkpoints, spend, disk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cambrian_data.build import MANIFEST
+from cambrian_data.catalog import query
 from cambrian_data.runs import read_runs
 from cambrian_data.workspace import Workspace, is_alive, read_sealed
 
@@ -24,9 +25,21 @@ def workspace_status(workspace: Workspace) -> dict[str, Any]:
         "checkpoints": [
             _checkpoints(path) for path in sorted(workspace.root.glob("checkpoints/*/*/"))
         ],
+        "spend": _spend(workspace),
         "unfinished": workspace.names("staging"),
         "bytes": sum(path.lstat().st_size for path in workspace.root.rglob("*") if path.is_file()),
     }
+
+
+def _spend(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return calls, tokens and cost by model; a call that several runs used counts once."""
+    return query(
+        workspace,
+        "SELECT model, count(*) AS calls, sum(prompt_tokens)::BIGINT AS prompt_tokens, "
+        "sum(completion_tokens)::BIGINT AS completion_tokens, sum(cost_usd) AS cost_usd "
+        "FROM (FROM llm_calls QUALIFY row_number() OVER (PARTITION BY key ORDER BY run) = 1) "
+        "GROUP BY model ORDER BY model",
+    ).to_pylist()
 
 
 def _run(run: dict[str, Any]) -> dict[str, Any]:

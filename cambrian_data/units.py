@@ -120,14 +120,14 @@ class Units:
         folder = self.workspace.images if table == "images" else self.folder / table
         return folder / f"part-{self.stage}-{key}.parquet"
 
+    def parts(self, table: str, units: Iterable[Unit]) -> list[Path]:
+        """Return the files of a table of finished units, in the order of the units."""
+        return [self._part(table, unit.key) for unit in units if table in unit.tables]
+
     def read(self, table: str, units: Iterable[Unit]) -> pa.Table:
         """Return the rows of finished units, in the order of the units."""
-        parts = [
-            pq.read_table(self._part(table, unit.key), schema=TABLES[table])
-            for unit in units
-            if table in unit.tables
-        ]
-        return pa.concat_tables([TABLES[table].empty_table(), *parts])
+        found = [pq.read_table(path, schema=TABLES[table]) for path in self.parts(table, units)]
+        return pa.concat_tables([TABLES[table].empty_table(), *found])
 
     def keep_only(self, keys: Iterable[str]) -> None:
         """Remove the units of this stage that are not among `keys`: their input is gone.

@@ -34,6 +34,7 @@ POOL_TABLES = ("samples", "drops")
 MIXTURE_TABLES = ("samples", "drops", "clusters", "matches")
 MIN_FREE_BYTES = 64 * 2**20
 """With less room on the disk a run is not started: its helper database alone needs some MiB."""
+HTTP_CACHE = "http-cache.sqlite"
 EMPTY = "_empty"
 """Folder of the empty parts that let every view bind before there is anything to show."""
 
@@ -54,6 +55,8 @@ class Workspace:
         self.runs = self.root / "runs"
         self.tmp = self.root / "tmp"
         self.catalog = self.root / "catalog.duckdb"
+        self.ledger = self.root / "llm.sqlite"
+        self.http_cache = self.root / HTTP_CACHE
 
     @classmethod
     def create(cls, root: Path | str) -> Workspace:
@@ -325,3 +328,8 @@ def file_entry(path: Path, name: str) -> dict[str, Any]:
 def utc_now() -> str:
     """Return the time as ISO 8601 in UTC, to the second. For run records only."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def utc_today() -> str:
+    """Return the date as ISO 8601 in UTC."""
+    return utc_now()[:10]

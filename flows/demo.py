@@ -11,6 +11,7 @@ from prefect import flow
 from cambrian_data.catalog import query
 from cambrian_data.curation.ingest_file import ingest_file
 from cambrian_data.engine.corpus import INSTRUCTION_IMAGES, INSTRUCTIONS
+from cambrian_data.engine.options import EngineOptions
 from cambrian_data.records import IMAGE_TOKEN, Progress, silent
 from cambrian_data.report import write_report
 from cambrian_data.workspace import Workspace
@@ -43,7 +44,7 @@ def run_demo(
 def demo_flow(workspace: Workspace, topic: str, progress: Progress) -> dict[str, Any]:
     """Run the steps one after the other; each finds what an earlier try finished."""
     started = time.monotonic()
-    engine = run_engine(workspace, topic=topic, offline=True, progress=progress)
+    engine = run_engine(workspace, EngineOptions(topic=topic, offline=True), progress=progress)
     ingested = ingest_file(
         workspace,
         file=INSTRUCTIONS,

@@ -2,236 +2,191 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from prefect import flow
 
 from cambrian_data.catalog import write_catalog
-from cambrian_data.engine.corpus import Corpus, load_corpus
-from cambrian_data.engine.fetch import CorpusFetcher, Fetcher
+from cambrian_data.engine.corpus import load_corpus
+from cambrian_data.engine.options import EngineOptions
 from cambrian_data.engine.recipe import EngineRecipe
-from cambrian_data.engine.search import CorpusSearch, SearchBackend, search_topics
-from cambrian_data.engine.stages import VERSIONS, EngineStages, figures_with_origin, rank_urls
-from cambrian_data.engine.topics import topics_from_corpus
+from cambrian_data.engine.services import EngineServices, numbers, open_services
+from cambrian_data.engine.stages import VERSIONS, EngineStages
+from cambrian_data.outcomes import outcomes
 from cambrian_data.pool import write_dataset
 from cambrian_data.recipes import load_recipe
-from cambrian_data.records import Progress, RunFailed, UserError, content_id, silent, table_of
+from cambrian_data.records import Progress, UserError, content_id, silent, table_of
 from cambrian_data.runs import RunRecord, recorded, run_name
-from cambrian_data.units import Stage, Unit, chunks
-from cambrian_data.workspace import Workspace, check_name, slug
-from flows.running import map_stage, run_call, run_flow
+from cambrian_data.units import chunks
+from cambrian_data.workspace import Workspace, check_name
+from flows.engine_plan import plan_flow
+from flows.engine_stream import PAGES_PER_GROUP, EngineJob, Stream, find_pages
+from flows.running import run_call, run_flow
+from flows.tally import Tally
 
-TOPICS_PER_UNIT = 16
-PAGES_PER_UNIT = 4
-
-
-class TooManyDrops(RunFailed):
-    """A stage dropped a larger share than the recipe allows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineJob:
-    """One engine run: what is asked for, its stages, and where its numbers go."""
-
-    topic: str
-    dataset: str
-    limit: int | None
-    stages: EngineStages
-    record: RunRecord
-    progress: Progress
+WEB_WORKERS = 16
+"""Units at once by default where they wait for the web; the rate per host holds over all."""
 
 
 def run_engine(
     workspace: Workspace,
+    options: EngineOptions,
     *,
-    topic: str,
     recipe: str = "engine_science",
     settings: Sequence[str] = (),
-    search: str = "auto",
-    offline: bool = False,
-    limit: int | None = None,
-    dataset: str | None = None,
     runner: str = "threads",
     workers: int | None = None,
+    dry_run: bool = False,
+    environment: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Take a topic to VQA samples in the pool.
+    """Take topics to VQA samples in the pool.
 
     Args:
-        topic: a field, a subfield or a topic.
+        options: what is looked for, and how.
         recipe: a recipe's name or path.
         settings: `section.field=value` assignments.
-        search: the backend, `auto` or `corpus`.
-        offline: use the embedded corpus alone.
-        limit: fetch at most this many pages, best ranked first.
-        dataset: name in the pool; by default `engine-` and the topic.
+        dry_run: read the pages, but ask the LLM nothing: return calls, tokens and cost.
+        environment: where keys and addresses are looked up; by default that of the process.
     Returns:
-        The run's and the data set's name, the funnel, drops by stage and reason.
+        The run's and the data set's name, the funnel, drops by stage and reason, outcomes by
+        host, what the LLM and the web were asked, what is left to do.
     Raises:
-        UserError: an unknown recipe or backend, or a topic that nothing was found for.
+        UserError: an unknown recipe, backend or model, a missing key, a topic without a page.
         RunFailed: a stage dropped more than the recipe allows.
     """
-    _check_topic(topic)
+    wanted = options.wanted()
+    check_name(options.dataset_name)
     loaded = load_recipe(recipe, "data", EngineRecipe, settings)
-    corpus = load_corpus()
-    backend, fetcher = services(corpus, search=search, offline=offline)
-    dependencies = [topic.casefold(), limit, loaded.content(), backend.name, corpus.sha256]
-    dataset = check_name(dataset or f"engine-{slug(topic)}")
-    name = run_name(topic, "engine", dependencies, VERSIONS)
-    folder = workspace.engine(name)
-    with workspace.lock(f"engine-{name}", lambda note: progress(note, 0, None)):
-        inputs = {"topic": topic, "search": backend.name, "limit": limit}
+    env = os.environ if environment is None else environment
+    with open_services(workspace, loaded.config, options, env, progress) as services:
+        depends = [wanted, options.limit, options.refresh_since, services.identity]
+        counted = loaded.config.content_that_counts()
+        run = run_name(options.label, "engine", *depends, counted, VERSIONS)
         job = EngineJob(
-            topic=topic,
-            dataset=dataset,
-            limit=limit,
-            stages=EngineStages(workspace, folder, loaded.config, corpus, backend, fetcher),
-            record=RunRecord(workspace, name, kind="engine", recipe=loaded, inputs=inputs),
+            wanted=wanted,
+            options=options,
+            stages=EngineStages(workspace, workspace.engine(run), loaded.config, services),
+            tally=Tally(loaded.config.max_drop_share),
             progress=progress,
         )
-        with recorded(job.record):
-            funnel = run_flow(engine_flow, job, runner=runner, workers=workers)
-            result = {
-                "run": name,
-                "dataset": job.dataset,
-                "funnel": funnel,
-                "drops": job.record.data["drops"],
-            }
-            job.record.finish("done", outputs=result)
-            write_catalog(workspace)
-    return result
+        if workers is None and services.http is not None:
+            workers = WEB_WORKERS
+        with workspace.lock(f"engine-{run}", lambda note: progress(note, 0, None)):
+            if dry_run:
+                return run_flow(plan_flow, job, runner=runner, workers=workers)
+            inputs = _inputs(options, services)
+            record = RunRecord(workspace, run, kind="engine", recipe=loaded, inputs=inputs)
+            with recorded(record), _accounted(job, record):
+                made = run_flow(engine_flow, job, runner=runner, workers=workers)
+            return _finish(job, record, made)
 
 
-def _check_topic(topic: str) -> None:
-    try:
-        topic.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"--topic {topic!r} is no valid text") from None
-    if not topic.strip():
-        raise UserError("--topic is empty: name a field, a subfield or a topic, such as physics")
-
-
-def plan_engine(
-    *,
-    topic: str,
-    recipe: str,
-    settings: Sequence[str] = (),
-    search: str = "auto",
-    offline: bool = False,
-    limit: int | None = None,
-) -> dict[str, Any]:
-    """Return what a run would fetch and what it would cost: what `--dry-run` shows."""
-    loaded = load_recipe(recipe, "data", EngineRecipe, settings)
-    corpus = load_corpus()
-    backend, _ = services(corpus, search=search, offline=offline)
-    topics = topics_from_corpus(topic, corpus)
-    hits, drops = search_topics(topics, backend, loaded.config.search)
-    urls = rank_urls(table_of("hits", hits), limit)
-    return {
-        "topics": len(topics),
-        "hits": len(hits),
-        "topics_without_hit": len(drops),
-        "pages": len(urls),
-        "llm_calls": 0,
-        "cost_usd": 0.0,
-        "urls": urls,
+def _inputs(options: EngineOptions, services: EngineServices) -> dict[str, Any]:
+    """Return what a run's record says of what it was given."""
+    return asdict(options) | {
+        "files": [str(path) for path in options.files],
+        "search": services.backend.name,
+        "writer": services.writer.version,
     }
 
 
-def services(corpus: Corpus, *, search: str, offline: bool) -> tuple[SearchBackend, Fetcher]:
-    """Return the search backend and the fetcher that a run uses.
+@contextlib.contextmanager
+def _accounted(job: EngineJob, record: RunRecord) -> Iterator[None]:
+    """Write down what each stage did and what was paid, however the run ends."""
+    try:
+        yield
+    finally:
+        job.tally.write(record)
+        record.data |= numbers(job.services)
+        if job.services.llm is not None:
+            workspace, calls = job.stages.workspace, job.services.llm.calls()
+            path = workspace.runs / record.run / "llm_calls.parquet"
+            workspace.write_table(path, table_of("llm_calls", calls))
 
-    Raises:
-        UserError: the backend is unknown or not there yet.
-    """
-    if search not in ("auto", "corpus"):
-        raise UserError(f"there is no search backend {search!r} (known: auto, corpus)")
-    if not offline and search != "corpus":
-        raise UserError(
-            "searching the web is not there yet in this version: add --offline to use the "
-            "embedded corpus, which needs no network and no key"
-        )
-    return CorpusSearch(corpus), CorpusFetcher(corpus)
+
+def _finish(job: EngineJob, record: RunRecord, made: dict[str, Any]) -> dict[str, Any]:
+    """Close the record of a run that came to its end; return what the user sees."""
+    asked: dict[str, Any] = {
+        name: record.data[name] for name in ("http", "llm") if name in record.data
+    }
+    result: dict[str, Any] = {
+        "run": record.run,
+        "dataset": job.options.dataset_name,
+        **made,
+        "drops": record.data["drops"],
+        "outcomes": outcomes(job.stages.workspace, record.run),
+        **asked,
+    }
+    record.finish("stopped" if made["left_by_budget"] else "done", outputs=result)
+    write_catalog(job.stages.workspace)
+    return result
 
 
 @flow(name="engine", validate_parameters=False, persist_result=False)
 def engine_flow(job: EngineJob) -> dict[str, Any]:
-    """Run the engine; return the funnel."""
+    """Run the engine; return the funnel and what is left to do."""
+    try:
+        return _run(job)
+    except BaseException:
+        job.services.interrupt()  # nothing waits for a host or a model any more
+        raise
+
+
+def _run(job: EngineJob) -> dict[str, Any]:
     stages = job.stages
-    topics = _map(job, stages.topics, [[job.topic]])
-    topic_table = stages.topics.units.read("topics", topics)
-    searched = _map(job, stages.search, chunks(topic_table.to_pylist(), TOPICS_PER_UNIT))
-    hits = stages.search.units.read("hits", searched)
-    urls = rank_urls(hits, job.limit)
+    origins, counts = find_pages(job)
+    urls = origins.urls(job.options.limit)
     if not urls:
         raise UserError(_nothing_found(job))
-    fetched = _map(job, stages.fetch, chunks(urls, PAGES_PER_UNIT))
-    pages = stages.fetch.units.read("pages", fetched)
-    found = _map(job, stages.figures, chunks(pages.to_pylist(), PAGES_PER_UNIT))
-    units = stages.figures.units
-    figures, pictures = units.read("figures", found), units.read("images", found)
-    joined = figures_with_origin(topic_table, hits, pages, figures, pictures)
-    written = _map(job, stages.vqa, [joined])
-    samples = stages.vqa.units.read("samples", written)
-    key = content_id([unit.key for unit in written], job.dataset)
-    about = {"made_by": "engine", "run": job.record.run}
-    run_call(
-        "pool",
-        lambda: write_dataset(stages.workspace, job.dataset, key, samples, about),
+    stream = Stream(job, origins, len(urls))
+    for group in chunks(urls, PAGES_PER_GROUP):
+        stream.read(group)
+    written = stream.finish()
+    stream.close()
+    job.tally.check(is_over=True)
+    parts = stages.vqa.units.parts("samples", written)
+    key = content_id(
+        [(unit.key, unit.numbers["out"]) for unit in written], job.options.dataset_name
     )
+    about = {"made_by": "engine", "run": stages.folder.name}
+    made = run_call(
+        "pool", lambda: write_dataset(stages.workspace, job.options.dataset_name, key, parts, about)
+    )
+    if made.num_repeated:
+        drops = {"duplicate": made.num_repeated}
+        job.tally.add("vqa", rows_in=0, rows_out=-made.num_repeated, drops=drops, num_tried=0)
+    funnel = {
+        **counts,
+        "pages": len(stream.page_ids),
+        "figures": len(stream.figure_ids),
+        "pictures": len(stream.picture_ids),
+        "samples": made.num_samples,
+    }
+    tally = job.tally
     return {
-        "topics": len(topic_table),
-        "hits": len(hits),
-        "pages": len(pages),
-        "figures": len(figures),
-        "pictures": len(set(pictures["sha256"].to_pylist())),
-        "samples": len(samples),
+        "funnel": funnel,
+        "left_by_budget": tally.num_left,
+        "to_try_again": tally.num_passing,
     }
 
 
-def _map(job: EngineJob, stage: Stage, pieces: Sequence[Sequence[Any]]) -> list[Unit]:
-    """Run a stage, record its numbers, and stop where it dropped more than the recipe allows."""
-    started = time.monotonic()
-    units = map_stage(stage, pieces, job.progress)
-    rows_in, rows_out = sum(map(len, pieces)), sum(unit.numbers["out"] for unit in units)
-    drops: Counter[str] = Counter()
-    picture_drops: Counter[str] = Counter()
-    for unit in units:
-        drops.update(unit.numbers.get("drops", {}))
-        picture_drops.update(unit.numbers.get("picture_drops", {}))
-    seconds = time.monotonic() - started
-    name = "extract" if stage.name == "figures" else stage.name
-    job.record.stage(name, rows_in=rows_in, rows_out=rows_out, seconds=seconds, drops=drops)
-    if stage.name == "figures":
-        stored = sum(unit.numbers["pictures"] for unit in units)
-        job.record.stage(
-            "images", rows_in=rows_out, rows_out=stored, seconds=0.0, drops=picture_drops
-        )
-    if stage.name != "search":  # a topic that nothing is written about is no fault
-        # A page gives many figures, a figure many samples: rows in say nothing of what was tried.
-        tried = rows_in if stage.name == "fetch" else rows_out + drops.total()
-        _limit_drops(job, name, drops, tried)
-    _limit_drops(job, "images", picture_drops, rows_out)
-    return units
-
-
-def _limit_drops(job: EngineJob, stage: str, drops: Counter[str], total: int) -> None:
-    share = job.stages.recipe.max_drop_share
-    if drops.total() > share * total:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in drops.most_common())
-        raise TooManyDrops(
-            f"{stage}: {drops.total():,} of {total:,} were dropped, more than max_drop_share = "
-            f"{share} in the recipe allows ({reasons})"
-        )
-
-
 def _nothing_found(job: EngineJob) -> str:
-    fields = sorted({page.field for page in job.stages.corpus.pages})
+    name = job.services.backend.name
+    if name != "corpus":
+        why = ", ".join(
+            f"{reason} {count}" for reason, count in job.tally.drops().get("search", {}).items()
+        )
+        return (
+            f"{name} found no page for {job.options.label!r} ({why or 'no topic'}): try another "
+            "topic, another --search, or `cambrian doctor` if everything fails"
+        )
+    fields = sorted({page.field for page in load_corpus().pages})
     return (
-        f"{job.stages.backend.name} found no page for the topic {job.topic!r}; the embedded corpus "
+        f"{name} found no page for the topic {job.options.label!r}; the embedded corpus "
         f"has pages on {', '.join(fields)}: try --topic {fields[0].lower()}"
     )

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from prefect.server.api.server import SubprocessASGIServer
 from prefect.task_runners import ConcurrentTaskRunner, TaskRunner
 
 from cambrian_data.records import Progress, UserError
-from cambrian_data.units import Stage, Unit
+from cambrian_data.units import Stage, StageOutput, Unit
 from flows.settings import remember_helper
 
 RUNNERS = ("threads",)
@@ -79,6 +80,59 @@ def map_stage(stage: Stage, pieces: Sequence[Sequence[Any]], progress: Progress)
         progress(stage.name, done, len(pieces))
     stage.units.keep_only(unit.key for unit in units.values() if unit)
     return [unit for unit in units.values() if unit]
+
+
+class Lane:
+    """A stage whose pieces are submitted as they come, and waited for one by one.
+
+    Must be used inside a flow. Progress counts rows, those of finished units too.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        progress: Progress,
+        total: int | None = None,
+    ) -> None:
+        """Name the stage.
+
+        Args:
+            stage: makes the units.
+            progress: told after every unit.
+            total: rows that will come, where that is known.
+        """
+        self._stage, self._progress, self._total = stage, progress, total
+        self._done = 0
+        self._lock = threading.Lock()
+        self.units: list[Unit] = []
+
+    def submit(self, piece: Sequence[Any]) -> Unit | PrefectFuture[Unit]:
+        """Return the unit of a piece if it is done, else a future of it."""
+        unit = self._stage.finished(piece)
+        if unit is not None:
+            self._advance(len(piece))
+            return unit
+        return run_unit.submit(replace(self._stage, work=self._counted), piece)
+
+    def result(self, made: Unit | PrefectFuture[Unit]) -> Unit:
+        """Wait for a unit; raise what went wrong in it."""
+        unit = made if isinstance(made, Unit) else made.result()
+        self.units.append(unit)
+        return unit
+
+    def close(self) -> None:
+        """Remove units of earlier inputs."""
+        self._stage.units.keep_only(unit.key for unit in self.units)
+
+    def _counted(self, piece: Sequence[Any]) -> StageOutput:
+        output = self._stage.work(piece)
+        self._advance(len(piece))
+        return output
+
+    def _advance(self, rows: int) -> None:
+        with self._lock:
+            self._done += rows
+            self._progress(self._stage.name, self._done, self._total)
 
 
 def run_flow(

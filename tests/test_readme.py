@@ -13,7 +13,9 @@ import pytest
 
 from cambrian_data.curation.rows import MENDS
 from cambrian_data.records import DROP_REASONS
+from tests.servers import fake_openai
 
+ENGINE_STAGES = ("topics", "search", "fetch", "extract", "images", "vqa")
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("docs/*.md")}
@@ -30,10 +32,16 @@ def mentioned_commands() -> list[str]:
     return [line.strip() for line in lines]
 
 
-def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def web_commands() -> list[str]:
+    """Commands that need the web and a model."""
+    (block,) = re.findall(r"```sh\n(.+?)```", README, re.DOTALL)
+    return re.findall(r"^(cambrian .+)$", block, re.MULTILINE)
+
+
+def run(text: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     words = shlex.split(text)
     assert words[0] == "cambrian"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | variables
     return subprocess.run(
         [sys.executable, "-P", "-m", "cli", *words[1:]],
         cwd=folder,
@@ -69,6 +77,21 @@ def test_the_other_commands_run_on_the_demo(demo, command, tmp_path):
         assert done.returncode == 0, (text, done.stderr)
 
 
+@pytest.mark.slow
+def test_the_web_commands_run_on_the_embedded_pages_and_a_model(tmp_path):
+    """With the corpus in place of the web, and the reference endpoint in place of the model."""
+    with fake_openai(tmp_path / "log") as llm:
+        keys = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": llm.address}
+        for text in web_commands():
+            text += " --search corpus" if "data engine" in text else ""
+            done = run(text, tmp_path, **keys)
+            assert done.returncode == 0, (text, done.stderr)
+            if "--dry-run" in text:
+                assert " USD" in done.stdout and llm.requests() == []
+        assert llm.requests()
+    assert list(tmp_path.glob("workspace/exports/engine-physics/*.jsonl"))
+
+
 def test_files_that_are_named_exist():
     for name, text in {"README.md": README, **DOCS}.items():
         folder = REPOSITORY if name == "README.md" else REPOSITORY / "docs"
@@ -85,3 +108,17 @@ def test_targets_of_make_exist():
 def test_every_mend_and_reason_of_ingest_is_documented():
     for word in [*MENDS, *DROP_REASONS["ingest"]]:
         assert f"| `{word}` |" in DOCS["ingest.md"], word
+
+
+def test_every_reason_of_the_engine_is_explained_with_its_stages():
+    explained: dict[str, set[str]] = {}
+    for line in DOCS["engine.md"].splitlines():
+        if line.startswith("| `"):
+            reasons, stages, *_ = line.strip("|").split("|")
+            for reason in re.findall(r"`(\w+)`", reasons):
+                explained.setdefault(reason, set()).update(re.findall(r"\w+", stages))
+    wanted: dict[str, set[str]] = {}
+    for stage in ENGINE_STAGES:
+        for reason in DROP_REASONS[stage]:
+            wanted.setdefault(reason, set()).add(stage)
+    assert {reason: explained.get(reason) for reason in wanted} == wanted

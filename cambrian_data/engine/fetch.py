@@ -1,7 +1,8 @@
 """Fetching: from an address to the bytes behind it, through one small protocol.
 
-`CorpusFetcher` reads the embedded pages and pictures; its pages carry the corpus's own date. A
-page that cannot be had is a `FetchError` with a reason, which becomes a row of `drops`.
+`CorpusFetcher` reads the embedded pages and pictures, which carry the corpus's own date;
+`web_fetch.WebFetcher` reads the web. A page that cannot be had is a `FetchError` with a reason,
+which becomes a row of `drops`, and never ends a run.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from typing import Any, Protocol, runtime_checkable
 
 from cambrian_data.engine.corpus import Corpus, CorpusMiss
 from cambrian_data.records import bytes_id, drop, page_id
+from cambrian_data.web.answers import FetchError
 
-FETCH_VERSION = "1"
+__all__ = [
+    "FETCH_VERSION",
+    "CorpusFetcher",
+    "FetchError",
+    "Fetched",
+    "Fetcher",
+    "PictureFacts",
+    "fetch_pages",
+    "page_row",
+]
 
-
-class FetchError(Exception):
-    """An address that gave nothing; `reason` is one of DROP_REASONS['fetch']."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
+FETCH_VERSION = "2"
+"""Raised when an address gives other rows than before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,35 +46,68 @@ class Fetched:
     license: str | None = None
     license_url: str | None = None
     author: str | None = None
+    description_url: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    no_pictures: str | None = None
+    """Words by which a page keeps its pictures, though not itself, from being used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureFacts:
+    """What is known of a picture beside its bytes."""
+
+    license: str | None = None
+    license_url: str | None = None
+    author: str | None = None
+    description_url: str | None = None
+    is_passing: bool = False
+    """Whoever knows did not answer: a later run may know more."""
 
 
 @runtime_checkable
 class Fetcher(Protocol):
-    """Whatever can read pages and pictures. Both raise FetchError."""
+    """Whatever can read pages and pictures; both raise FetchError."""
 
     def page(self, url: str) -> Fetched:
         """Return a page; asked again in the same run, it gives the same bytes."""
         ...
 
-    def picture(self, url: str) -> Fetched:
-        """Return the bytes of a picture and, where known, its licence and author."""
+    def picture(
+        self, url: str, *, etag: str | None = None, last_modified: str | None = None
+    ) -> Fetched:
+        """Return the bytes of a picture.
+
+        With the etag or the date of a copy that the caller has, a picture that has not changed is
+        told by status 304 and an empty body.
+        """
+        ...
+
+    def picture_facts(self, page_url: str, urls: Sequence[str]) -> dict[str, PictureFacts]:
+        """Return what is known of the pictures of a page, by address; raises no FetchError."""
         ...
 
 
 def fetch_pages(
     urls: Sequence[str], fetcher: Fetcher
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Fetch pages; return rows of `pages` and of `drops`, in the order of the addresses."""
-    pages, drops = [], []
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+    """Fetch pages, in the order of their addresses.
+
+    Returns:
+        Rows of `pages`, rows of `drops`, and how many of these may do better on a later run.
+    """
+    pages, drops, num_passing = [], [], 0
     for url in urls:
         try:
-            pages.append(_page_row(fetcher.page(url)))
+            pages.append(page_row(fetcher.page(url)))
         except FetchError as error:
-            drops.append(drop("fetch", url, error.reason, detail=error.detail))
-    return pages, drops
+            drops.append(drop("fetch", url, error.reason, detail=error.detail, source=url))
+            num_passing += error.is_passing
+    return pages, drops, num_passing
 
 
-def _page_row(fetched: Fetched) -> dict[str, Any]:
+def page_row(fetched: Fetched) -> dict[str, Any]:
+    """Return the row of `pages` of what an address gave."""
     content = bytes_id(fetched.body)
     return {
         "id": page_id(fetched.final_url, content),
@@ -92,17 +131,30 @@ class CorpusFetcher:
         self._corpus = corpus
 
     def page(self, url: str) -> Fetched:
+        """Return a page of the corpus."""
         page = self._corpus.page(url)
         if page is None:
             raise FetchError("missing", f"the corpus has no page {url}")
         body = self._corpus.read_page(url)
         return self._fetched(url, body, title=page.title, language=page.language)
 
-    def picture(self, url: str) -> Fetched:
+    def picture(
+        self, url: str, *, etag: str | None = None, last_modified: str | None = None
+    ) -> Fetched:
+        """Return a picture of the corpus, always with its bytes."""
         try:
             return self._fetched(url, self._corpus.read_picture(url))
         except CorpusMiss as error:
             raise FetchError("missing", str(error.args[0] if error.args else error)) from None
+
+    def picture_facts(self, page_url: str, urls: Sequence[str]) -> dict[str, PictureFacts]:
+        """Return the corpus's own licence and author for all its pictures."""
+        facts = PictureFacts(
+            license=self._corpus.license,
+            license_url=self._corpus.license_url,
+            author=self._corpus.author,
+        )
+        return dict.fromkeys(urls, facts)
 
     def _fetched(self, url: str, body: bytes, **known: str) -> Fetched:
         return Fetched(

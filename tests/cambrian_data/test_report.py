@@ -17,7 +17,7 @@ from cambrian_data.build import MANIFEST, Build
 from cambrian_data.catalog import query, write_catalog
 from cambrian_data.curation.assemble import curate, read_mixture, write_mixture
 from cambrian_data.curation.recipe import CurateRecipe
-from cambrian_data.pool import read_datasets, write_dataset
+from cambrian_data.pool import read_datasets
 from cambrian_data.records import (
     UserError,
     bytes_id,
@@ -38,6 +38,7 @@ from cambrian_data.report.thumbnails import ThumbnailError, thumbnail, thumbnail
 from cambrian_data.report.training import curve, read_losses
 from cambrian_data.runs import RunRecord
 from cambrian_data.workspace import Workspace
+from tests.trees import put_dataset
 
 RECIPE = {
     "datasets": ["*"],
@@ -89,7 +90,7 @@ def make(
 ) -> None:
     """Put rows into the pool as the data set `d` and make a mixture of them."""
     about = {"made_by": "ingest", "rows": len(rows) + 1, "images": 9, **about}
-    write_dataset(workspace, "d", content_id(rows), table_of("samples", rows), about)
+    put_dataset(workspace, "d", content_id(rows), table_of("samples", rows), **about)
     recipe = CurateRecipe.model_validate(RECIPE | ({"mixture": mixture} if mixture else {}))
     curated = curate(read_datasets(workspace, ["d"]), recipe, silent)
     manifest = {"recipe": "mine", "datasets": ["d"], "plan": curated.plan.to_json()}

@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 
-from cambrian_data import pool
 from cambrian_data.records import table_of
 from cambrian_data.runs import RunRecord
 from cambrian_data.status import workspace_status
+from tests.trees import put_dataset
 
 
 def test_runs_whose_process_is_gone_are_shown_as_killed(workspace):
@@ -24,8 +24,8 @@ def test_runs_whose_process_is_gone_are_shown_as_killed(workspace):
 
 
 def test_folders_are_shown_with_their_state(workspace):
-    pool.write_dataset(workspace, "one", "k" * 20, table_of("samples", []), {})
-    pool.write_dataset(workspace, "two", "k" * 20, table_of("samples", []), {})
+    put_dataset(workspace, "one", "k" * 20, table_of("samples", []))
+    put_dataset(workspace, "two", "k" * 20, table_of("samples", []))
     (workspace.pool("two") / "manifest.json").write_text("[]")
     (workspace.root / "staging" / "mixtures-x-abc").mkdir(parents=True)
     status = workspace_status(workspace)

@@ -7,10 +7,11 @@ import pytest
 from cambrian_data.catalog import query
 from cambrian_data.engine.corpus import load_corpus
 from cambrian_data.engine.images import ImagesConfig, decode_picture
+from cambrian_data.engine.options import EngineOptions
 from cambrian_data.records import RunFailed, UserError
 from cambrian_data.runs import read_runs
 from cambrian_data.workspace import Workspace
-from flows.engine import plan_engine, run_engine
+from flows.engine import run_engine
 from tests.trees import tree
 
 
@@ -18,7 +19,7 @@ from tests.trees import tree
 def physics(tmp_path_factory):
     """A workspace with one finished run, and what the run returned."""
     workspace = Workspace.create(tmp_path_factory.mktemp("engine") / "ws")
-    return workspace, run_engine(workspace, topic="physics", offline=True)
+    return workspace, run_engine(workspace, EngineOptions(topic="physics", offline=True))
 
 
 def rows(workspace, sql):
@@ -116,7 +117,7 @@ def test_no_answer_is_the_whole_caption(physics):
 def test_the_same_command_again_makes_nothing_anew(physics):
     workspace, first = physics
     before = {path: path.stat().st_mtime_ns for path in workspace.root.rglob("part-*.parquet")}
-    again = run_engine(workspace, topic="physics", offline=True)
+    again = run_engine(workspace, EngineOptions(topic="physics", offline=True))
     assert again == first
     after = {path: path.stat().st_mtime_ns for path in workspace.root.rglob("part-*.parquet")}
     assert after == before
@@ -125,7 +126,7 @@ def test_the_same_command_again_makes_nothing_anew(physics):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_any_number_of_workers_gives_the_same_bytes(physics, workspace, workers):
-    run_engine(workspace, topic="physics", offline=True, workers=workers)
+    run_engine(workspace, EngineOptions(topic="physics", offline=True), workers=workers)
     assert tree(workspace.root) == tree(physics[0].root)
 
 
@@ -139,41 +140,59 @@ def test_damage_is_mended_on_the_next_run(physics):
     ):
         victim = next(p for p in sorted(workspace.root.glob(pattern)) if "_empty" not in str(p))
         victim.write_bytes(victim.read_bytes()[:-7])
-    run_engine(workspace, topic="physics", offline=True)
+    run_engine(workspace, EngineOptions(topic="physics", offline=True))
     assert tree(workspace.root) == before
 
 
 def test_a_limit_bounds_the_pages(workspace):
-    result = run_engine(workspace, topic="optics", offline=True, limit=2)
+    result = run_engine(workspace, EngineOptions(topic="optics", offline=True, limit=2))
     assert result["funnel"]["pages"] == 2
 
 
-def test_a_subfield_gives_its_own_topics(physics):
-    topics = plan_engine(topic="Optics", recipe="engine_science", offline=True)["topics"]
-    assert 0 < topics < physics[1]["funnel"]["topics"]
+def test_a_plan_reads_and_writes_no_sample(physics, workspace):
+    plan = run_engine(workspace, EngineOptions(topic="Optics", offline=True), dry_run=True)
+    assert 0 < plan["topics"] < physics[1]["funnel"]["topics"]
+    assert plan["pages"] == len(plan["urls"]) > 0 and plan["llm"]["calls"] == 0
+    assert plan["topics_are_final"] and workspace.names("pool") == []
+    assert read_runs(workspace) == []
 
 
 def test_a_topic_that_nothing_is_found_for(workspace):
     with pytest.raises(UserError, match=r"'zzgrblx'.*Physics.*--topic"):
-        run_engine(workspace, topic="zzgrblx", offline=True)
+        run_engine(workspace, EngineOptions(topic="zzgrblx", offline=True))
     assert read_runs(workspace)[0]["status"] == "failed"
 
 
-def test_the_web_is_not_there_yet(workspace):
-    with pytest.raises(UserError, match="--offline"):
-        run_engine(workspace, topic="physics")
-    with pytest.raises(UserError, match="'bing'"):
-        run_engine(workspace, topic="physics", search="bing", offline=True)
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, "--topic"),
+        ({"topic": " "}, "names nothing"),
+        ({"topic": "\udcff"}, "no valid text"),
+        ({"topic": "physics"}, "CAMBRIAN_CONTACT"),
+        ({"topic": "physics", "search": "bing"}, "'bing'"),
+        ({"topic": "physics", "search": "brave"}, "BRAVE_API_KEY"),
+        ({"topic": "physics", "search": "brave", "offline": True}, "--offline"),
+        ({"topic": "physics", "llm": "gpt-4o", "offline": True}, "--llm gpt-4o"),
+        ({"topic": "physics", "search": "corpus", "llm": "gpt-4o"}, "OPENAI_API_KEY"),
+        ({"topic": "physics", "offline": True, "budget_usd": 1.0}, "--budget-usd"),
+    ],
+)
+def test_what_cannot_run_says_what_to_do(workspace, asked, message):
+    with pytest.raises(UserError, match=message):
+        run_engine(workspace, EngineOptions(**asked), environment={})
 
 
 def test_too_many_drops_stop_the_run(workspace):
     with pytest.raises(RunFailed, match=r"extract: .*short_caption"):
         run_engine(
-            workspace, topic="optics", offline=True, settings=["extract.min_caption_words=500"]
+            workspace,
+            EngineOptions(topic="optics", offline=True),
+            settings=["extract.min_caption_words=500"],
         )
     assert read_runs(workspace)[0]["status"] == "failed"
 
 
 def test_unknown_runners_are_refused(workspace):
     with pytest.raises(UserError, match="'slurm'"):
-        run_engine(workspace, topic="optics", offline=True, runner="slurm")
+        run_engine(workspace, EngineOptions(topic="optics", offline=True), runner="slurm")
