@@ -140,8 +140,11 @@ def _web_services(
 ) -> EngineServices:
     addresses = service_addresses(options.search, environment, recipe.search)
     cache, http, fetcher = _open_web(workspace.root, recipe, options, environment, addresses)
-    for address in addresses:
-        http.check_contact(address)
+    try:
+        for address in addresses:
+            http.check_contact(address)
+    except UserError as error:
+        raise UserError(f"{error}; or use --offline, which reads the embedded pages") from None
     backend = choose_backend(options.search, environment, recipe.search, http, None)
     return EngineServices(
         backend=backend,

@@ -120,7 +120,7 @@ class Encoder:
             body["temperature"] = self._config.temperature
         if self._config.seed is not None and NO_SEED not in form:
             body["seed"] = self._config.seed
-        data = _canonical(body)
+        data = _bytes_of(body)
         key = key_of(self._base_url, data)
         return Encoded(
             key=key,
@@ -161,8 +161,12 @@ def schema_name(schema: type[BaseModel]) -> str:
 
 @lru_cache(maxsize=256)
 def schema_json(schema: type[BaseModel]) -> str:
-    """Return the JSON schema of a model as strict mode wants it, as canonical JSON."""
-    return canonical_json(_strict(schema.model_json_schema())).decode()
+    """Return the JSON schema of a model as strict mode wants it.
+
+    Its properties stand in the order of the model's fields, not sorted: a server fills them in
+    this order, and a model must ask before it answers.
+    """
+    return orjson.dumps(_strict(schema.model_json_schema())).decode()
 
 
 def _strict(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +189,7 @@ def _strict(node: Mapping[str, Any]) -> dict[str, Any]:
         if node.get("additionalProperties") not in (None, False) or "properties" not in node:
             raise ValueError("structured output knows no free keys: use a list of named objects")
         strict["additionalProperties"] = False
-        strict["required"] = sorted(node["properties"])
+        strict["required"] = list(node["properties"])
     stated = [words.format(node[word]) for word, words in _STATED.items() if word in node]
     if stated:
         strict["description"] = " ".join(
@@ -206,11 +210,12 @@ def _with_rule(messages: list[dict[str, Any]], schema: str) -> list[dict[str, An
     return [*messages[:place], rule, *messages[place:]]
 
 
-def _canonical(body: dict[str, Any]) -> bytes:
+def _bytes_of(body: dict[str, Any]) -> bytes:
+    """Return a body as it is sent; the order of its keys is that in which it was built."""
     try:
-        return canonical_json(body)
+        return orjson.dumps(body)
     except TypeError:  # half a character, out of a page that was cut: no UTF-8 holds it
-        return canonical_json(_mended(body))
+        return orjson.dumps(_mended(body))
 
 
 def _mended(value: Any) -> Any:

@@ -24,7 +24,7 @@ from cambrian_data.llm.budget import Budget
 from cambrian_data.llm.config import LlmConfig
 from cambrian_data.llm.exchange import LlmAnswer, LlmRequest, Outcome
 from cambrian_data.llm.faults import Fault, Reply, fatal_error, fault_of, reset_of
-from cambrian_data.llm.ledger import Ledger, Sending
+from cambrian_data.llm.ledger import Ledger, Sending, WrittenAnswer
 from cambrian_data.llm.limits import Gate, Pace
 from cambrian_data.llm.prices import Prices
 from cambrian_data.llm.reading import read_answer, read_json, read_usage
@@ -33,6 +33,9 @@ from cambrian_data.llm.writing import GroupWriter
 from cambrian_data.records import RunFailed
 
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
+
+
+Written = list[WrittenAnswer]
 
 
 class Connection(Protocol):
@@ -87,6 +90,7 @@ class Caller:
         self._traits = ledger.traits(connection.base_url, model)
         self._gate = Gate(config.max_open_calls)
         self._pace = Pace(config.requests_per_minute, config.tokens_per_minute)
+        self._asked: set[str] = set()
         self._keys: dict[str, tuple[asyncio.Lock, int]] = {}
         self._has_answered = False
         self._silent_since: float | None = None
@@ -98,25 +102,29 @@ class Caller:
         """Return a request in the form that the server is known to take."""
         return self._encoder.encode(request, form_for(self._traits, request.schema))
 
-    def look_up(self, request: LlmRequest, call: Encoded) -> LlmAnswer | None:
-        """Return the settled answer of the ledger; any thread.
+    def look_up(self, request: LlmRequest, call: Encoded) -> tuple[LlmAnswer | None, Written]:
+        """Return the settled answer of the ledger, and all answers to this call; any thread.
 
         A request in the form from before the server refused a part of it counts as well.
         """
-        for key in dict.fromkeys((call.key, call.first_key)):
-            try:
-                known = verdict(
-                    key,
-                    self._ledger.answers(key),
-                    request.schema,
-                    model=self._model,
-                    max_answers=self._config.max_answers,
-                )
-            except (ValueError, KeyError):
-                raise self._ledger.damaged(f"an answer to {key} is no JSON") from None
-            if known is not None:
-                return known
-        return None
+        written = self._ledger.answers(call.key)
+        known = self._verdict(call.key, written, request)
+        if known is None and call.first_key != call.key:
+            first = self._ledger.answers(call.first_key)
+            known = self._verdict(call.first_key, first, request)
+        return known, written
+
+    def _verdict(self, key: str, written: Written, request: LlmRequest) -> LlmAnswer | None:
+        try:
+            return verdict(
+                key,
+                written,
+                request.schema,
+                model=self._model,
+                max_answers=self._config.max_answers,
+            )
+        except (ValueError, KeyError):
+            raise self._ledger.damaged(f"an answer to {key} is no JSON") from None
 
     def fail(self, failure: BaseException) -> None:
         """Let nothing more be sent; what is open comes to its end."""
@@ -124,37 +132,44 @@ class Caller:
             self.failure = failure
         self.stop.set()
 
-    async def answer(self, request: LlmRequest, call: Encoded) -> LlmAnswer:
+    async def answer(self, request: LlmRequest, call: Encoded, written: Written) -> LlmAnswer:
         """Ask until there is an answer, and return it.
 
+        Args:
+            request: what is asked.
+            call: the same, as it is sent.
+            written: the answers of no use that it had before.
         Raises:
             UserError: the server cannot be asked like this.
             RunFailed: the server does not answer, or is owed money.
         """
         try:
             async with self._alone(call.key):
-                return await self._answer(request, call)
+                return await self._answer(request, call, list(written))
         except asyncio.CancelledError:
             raise
         except BaseException as failure:
             self.fail(failure)
             raise
 
-    async def _answer(self, request: LlmRequest, call: Encoded) -> LlmAnswer:
+    async def _answer(self, request: LlmRequest, call: Encoded, written: Written) -> LlmAnswer:
         num_sent = num_faults = 0
-        while True:
-            known = self.look_up(request, call)
-            if known is not None:
-                return replace(known, from_ledger=num_sent == 0)
+        known: LlmAnswer | None = None
+        if call.key in self._asked:  # by another task, after this one was looked up
+            known, written = self.look_up(request, call)
+        while known is None:
             self._check()
             form = form_for(self._traits, request.schema)
-            if form != call.form:
+            if form != call.form:  # it may have been answered in the form that is right now
                 call = self._encoder.encode(request, form)
-                continue  # it may have been answered in this form
-            fault = await self._send(request, call, is_retry=num_sent > 0)
+                known, written = self.look_up(request, call)
+                continue
+            self._asked.add(call.key)
+            fault = await self._send(request, call, written, is_retry=num_sent > 0)
             num_sent += 1
             if fault is None or fault.kind == "rejected":
                 self._has_answered, self._silent_since = True, None
+                known = self._verdict(call.key, written, request)
                 continue
             if fault.kind == "budget":
                 self.counts.over_budget += 1
@@ -173,6 +188,7 @@ class Caller:
                 self._check_silence(fault)
                 return self._without(call, "llm_error", fault.message)
             await self._back_off(fault, num_faults)
+        return replace(known, from_ledger=num_sent == 0)
 
     def _without(self, call: Encoded, outcome: Outcome, detail: str) -> LlmAnswer:
         """Return the answer of a request that got none, and may get one in a later run."""
@@ -182,7 +198,9 @@ class Caller:
 
     # ------------------------------------------------------------------------------ sending
 
-    async def _send(self, request: LlmRequest, call: Encoded, *, is_retry: bool) -> Fault | None:
+    async def _send(
+        self, request: LlmRequest, call: Encoded, written: Written, *, is_retry: bool
+    ) -> Fault | None:
         """Send once, and write down what comes of it; return what went wrong."""
         prompt_tokens = self.budget.safe_tokens(call.prompt_tokens)
         most_usd = self._prices.cost(self._model, prompt_tokens, call.max_tokens) or 0.0
@@ -206,9 +224,11 @@ class Caller:
                     self.counts.open -= 1
                 fault = self._judge(call, request.schema, reply)
                 if fault is None:
-                    paid_usd = await self._write_answer(request, call, sending, reply)
+                    answer = await self._write_answer(request, call, sending, reply)
+                    paid_usd = answer.cost_usd or 0.0
+                    written.append(answer)
                 elif fault.kind == "rejected":
-                    await self._write_rejection(sending, reply, fault)
+                    written.append(await self._write_rejection(sending, reply, fault))
                 else:
                     await self._writer.write(self._ledger.fault(sending, fault.word))
                     self._pace.correct(-call.prompt_tokens - call.max_tokens)
@@ -224,8 +244,8 @@ class Caller:
 
     async def _write_answer(
         self, request: LlmRequest, call: Encoded, sending: Sending, reply: Reply
-    ) -> float:
-        """Write an answer down; return what it cost."""
+    ) -> WrittenAnswer:
+        """Write an answer down."""
         answer = read_json(reply.body) or {}
         outcome, _, _ = read_answer(answer, request.schema)
         usage = read_usage(answer, call.prompt_tokens)
@@ -246,7 +266,7 @@ class Caller:
             cost_usd=cost_usd,
             seconds=reply.seconds,
         )
-        await self._writer.write(note)
+        written: WrittenAnswer = await self._writer.write(note)
         self.counts.answers[outcome] += 1
         self.counts.prompt_tokens += usage.prompt_tokens
         self.counts.completion_tokens += usage.completion_tokens
@@ -257,16 +277,17 @@ class Caller:
         reset_s = reset_of(reply.headers)
         if reset_s is not None:
             self._pace.pause(time.monotonic() + min(reset_s, self._config.max_wait_s))
-        return cost_usd or 0.0
+        return written
 
-    async def _write_rejection(self, sending: Sending, reply: Reply, fault: Fault) -> None:
+    async def _write_rejection(self, sending: Sending, reply: Reply, fault: Fault) -> WrittenAnswer:
         """Write down that the server will not answer this request, however often it is asked."""
         raw = orjson.dumps({"message": fault.message})
         note = self._ledger.answer(
             sending, outcome="llm_error", status=reply.status, raw=raw, cost_usd=0.0
         )
-        await self._writer.write(note)
+        written: WrittenAnswer = await self._writer.write(note)
         self.counts.answers["llm_error"] += 1
+        return written
 
     # ------------------------------------------------------------------------------- faults
 

@@ -3,7 +3,7 @@
 `LlmClient.ask` takes requests and blocks until each has an answer; the calls run on one event loop
 in a thread of its own. Every sending and every answer is written to the ledger first, so that the
 same request never costs twice, in this run or a later one. Bodies are made as they are needed: at
-most a quarter more than `max_open_calls` are in memory, however many requests there are.
+most twice `max_open_calls` are in memory, however many requests there are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from cambrian_data.llm.bodies import Encoded, Encoder
-from cambrian_data.llm.calls import Caller
+from cambrian_data.llm.calls import Caller, Written
 from cambrian_data.llm.config import LlmConfig
 from cambrian_data.llm.connection import OpenAiConnection
 from cambrian_data.llm.exchange import LlmAnswer, LlmRequest, Outcome, Plan, Spend
@@ -126,13 +126,13 @@ class LlmClient:
             for position, request in enumerate(requests):
                 self._check()
                 call = self._caller.encode(request)
-                known = self._caller.look_up(request, call)
+                known, written = self._caller.look_up(request, call)
                 if known is not None:
                     asking.give(position, known)
                     continue
                 self._take_room(asking)
                 self._start_loop()
-                self.call_on_loop(asking.start, position, request, call)
+                self.call_on_loop(asking.start, position, request, call, written)
                 asking.num_open += 1
             while asking.num_open:
                 asking.wait()
@@ -168,7 +168,7 @@ class LlmClient:
         in_ledger = prompt = completion = at_most = 0
         for request in requests:
             call = self._caller.encode(request)
-            if call.key in seen or self._caller.look_up(request, call) is not None:
+            if call.key in seen or self._caller.look_up(request, call)[0] is not None:
                 in_ledger += 1
                 continue
             seen.add(call.key)
@@ -286,9 +286,9 @@ class _Asking:
         self.answers: dict[int, LlmAnswer] = {}
         self.num_open = 0
 
-    def start(self, position: int, request: LlmRequest, call: Encoded) -> None:
+    def start(self, position: int, request: LlmRequest, call: Encoded, written: Written) -> None:
         """Start to ask; on the loop."""
-        task = asyncio.ensure_future(self._caller.answer(request, call))
+        task = asyncio.ensure_future(self._caller.answer(request, call, written))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._end_of(done, position))
 

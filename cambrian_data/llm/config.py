@@ -1,4 +1,8 @@
-"""The section `llm` of a recipe: which model is asked, how fast, how often, and for how much."""
+"""The section `llm` of a recipe: which model is asked, how fast, and how often.
+
+What it may cost is no part of a recipe but of a command (`--budget-usd`). Keys stand in the
+environment only.
+"""
 
 from __future__ import annotations
 

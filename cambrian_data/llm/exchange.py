@@ -1,4 +1,7 @@
-"""What goes into the LLM layer and what comes out: requests, answers, plans, what was spent."""
+"""What goes into the LLM layer and what comes out: requests, answers, plans, what was spent.
+
+Light to import: stages make requests and read answers without loading a client.
+"""
 
 from __future__ import annotations
 

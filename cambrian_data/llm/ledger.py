@@ -14,73 +14,28 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from cambrian_data.llm.bodies import Encoded
+from cambrian_data.llm.ledger_rows import (
+    TABLES,
+    VERSION,
+    Sending,
+    WrittenAnswer,
+    call_row,
+    prompt_of,
+)
 from cambrian_data.records import UserError
 from cambrian_data.workspace import utc_now
 
 FILE_NAME = "llm.sqlite"
-VERSION = 1
 WAIT_S = 60
 TIDY_EVERY = 4_000
 _CHUNK = 500
 
 Run = Callable[[str, tuple[Any, ...]], sqlite3.Cursor]
 Note = Callable[[Run], Any]
-
-_TABLES = f"""
-CREATE TABLE requests (
-    key TEXT PRIMARY KEY, base_url TEXT NOT NULL, model TEXT NOT NULL, about TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, max_tokens INTEGER NOT NULL, body TEXT NOT NULL
-);
-CREATE TABLE sent (
-    key TEXT NOT NULL, number INTEGER NOT NULL, at TEXT NOT NULL, outcome TEXT,
-    PRIMARY KEY (key, number)
-) WITHOUT ROWID;
-CREATE TABLE answers (
-    key TEXT NOT NULL, number INTEGER NOT NULL, at TEXT NOT NULL, outcome TEXT NOT NULL,
-    status INTEGER NOT NULL, raw TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, is_estimated INTEGER NOT NULL, cost_usd REAL,
-    seconds REAL NOT NULL, PRIMARY KEY (key, number)
-);
-CREATE TABLE servers (
-    base_url TEXT NOT NULL, model TEXT NOT NULL, trait TEXT NOT NULL, at TEXT NOT NULL,
-    PRIMARY KEY (base_url, model, trait)
-) WITHOUT ROWID;
-PRAGMA user_version = {VERSION};
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenAnswer:
-    """An answer as it stands in the ledger."""
-
-    number: int
-    outcome: str
-    status: int
-    raw: str
-    """The server's JSON, whole."""
-    prompt_tokens: int
-    completion_tokens: int
-    is_estimated: bool
-    cost_usd: float | None
-    seconds: float
-    at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """One sending that was written down."""
-
-    key: str
-    number: int
-    is_repeat: bool
-    """Whether the sending before has no word: the process that sent it was killed."""
 
 
 class Ledger:
@@ -122,7 +77,7 @@ class Ledger:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._faults(), contextlib.closing(sqlite3.connect(scratch)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(_TABLES)
+                connection.executescript(TABLES)
             _name_it(scratch, self.path)
         finally:
             scratch.unlink(missing_ok=True)
@@ -295,7 +250,7 @@ class Ledger:
         rows: list[dict[str, Any]] = []
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
-            rows += [_call(row) for row in self._summaries(chunk)]
+            rows += [call_row(row) for row in self._summaries(chunk)]
         return sorted(rows, key=lambda row: row["key"])
 
     def cost_of(self, key: str) -> dict[str, Any] | None:
@@ -316,7 +271,7 @@ class Ledger:
             "about": about,
             "num_answers": len(self.answers(key)),
             "num_sent": self._rows("SELECT count(*) FROM sent WHERE key = ?", key)[0][0],
-            "prompt": _prompt(body),
+            "prompt": prompt_of(body),
         }
 
     def _summaries(self, keys: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -392,20 +347,3 @@ def _name_it(scratch: Path, path: Path) -> None:
     except OSError:  # no hard links on this file system
         if not path.exists():
             scratch.replace(path)
-
-
-def _call(row: Sequence[Any]) -> dict[str, Any]:
-    names = ("key", "model", "status", "prompt_tokens", "completion_tokens", "cost_usd", "seconds")
-    return {**dict(zip(names, row[:7], strict=True)), "at": row[7]}
-
-
-def _prompt(body: str) -> str:
-    """Return the messages of a stored body as text."""
-    lines = []
-    for message in orjson.loads(body)["messages"]:
-        content = message.get("content")
-        parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-        for part in parts:
-            text = part["image_url"]["url"] if "image_url" in part else part.get("text")
-            lines.append(f"{message.get('role')}: {text}")
-    return "\n".join(lines)

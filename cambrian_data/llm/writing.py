@@ -1,4 +1,7 @@
-"""Notes of many tasks to the ledger in one transaction: what comes up in one turn of the loop."""
+"""Notes of many tasks to the ledger in one transaction: what comes up in one turn of the loop.
+
+Each task goes on when its note is committed. At full speed it halves the number of commits.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def encoder(**settings: object) -> Encoder:
 
 def test_schemas_are_strict():
     schema = json.loads(schema_json(Pairs))
-    assert schema["required"] == ["first", "level", "pairs"]
+    assert list(schema["properties"]) == schema["required"] == ["pairs", "level", "first"]
     assert schema["additionalProperties"] is False
     assert schema["properties"]["first"] == {"$ref": "#/$defs/Pair"}
     assert schema["properties"]["pairs"] == {
@@ -59,7 +59,7 @@ def test_schemas_are_strict():
         "description": "(at least 1 items, at most 4 items)",
     }
     pair = schema["$defs"]["Pair"]
-    assert pair["required"] == ["kind", "score", "text"]
+    assert list(pair["properties"]) == pair["required"] == ["kind", "text", "score"]
     assert pair["properties"]["text"] == {
         "type": "string",
         "description": "What is said (at least 3 characters, at most 9 characters)",
@@ -82,7 +82,7 @@ def test_a_property_may_be_named_as_a_keyword():
         title: str
         default: int
 
-    assert json.loads(schema_json(Named))["required"] == ["default", "title"]
+    assert json.loads(schema_json(Named))["required"] == ["title", "default"]
 
 
 def test_the_key_is_the_hash_of_all_that_is_sent():
