@@ -124,7 +124,8 @@ def show_plan(plan: Mapping[str, Any]) -> None:
 def show_result(result: Mapping[str, Any]) -> None:
     """Print the funnel, drops, outcomes and spending of a run, and what to do next."""
     show_funnel(result)
-    show_outcomes(result["outcomes"])
+    if "http" in result:
+        show_outcomes(result["outcomes"])
     if llm := result.get("llm"):
         show_spend(llm)
     left = result["left_by_budget"]

@@ -14,15 +14,17 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cambrian_data.recipes import Recipe
-from cambrian_data.records import content_id
+from cambrian_data.records import content_id, table_of
 from cambrian_data.workspace import Workspace, check_name, slug, utc_now
 
 Status = Literal["running", "done", "stopped", "failed", "interrupted"]
@@ -152,6 +154,18 @@ def read_runs(workspace: Workspace) -> list[dict[str, Any]]:
     """Return the records of all runs, oldest first."""
     records = [read_run(workspace, path.stem) for path in workspace.runs.glob("[!_]*.json")]
     return sorted((record for record in records if record), key=lambda r: r["started_at"])
+
+
+def write_calls(workspace: Workspace, run: str, calls: Iterable[Mapping[str, Any]]) -> None:
+    """Add calls (rows of records.LLM_CALL) to those that earlier attempts of a run used."""
+    path = workspace.runs / run / "llm_calls.parquet"
+    known = []
+    if path.is_file():
+        with contextlib.suppress(pa.ArrowInvalid):  # damaged; the ledger still has all
+            known = pq.read_table(path).to_pylist()
+    rows = {row["key"]: row for row in [*known, *calls]}
+    ordered = [rows[key] for key in sorted(rows)]
+    workspace.write_table(path, table_of("llm_calls", ordered))
 
 
 def count_drops(rows: list[dict[str, Any]]) -> dict[str, int]:

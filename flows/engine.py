@@ -19,8 +19,8 @@ from cambrian_data.engine.stages import VERSIONS, EngineStages
 from cambrian_data.outcomes import outcomes
 from cambrian_data.pool import write_dataset
 from cambrian_data.recipes import load_recipe
-from cambrian_data.records import Progress, UserError, content_id, silent, table_of
-from cambrian_data.runs import RunRecord, recorded, run_name
+from cambrian_data.records import Progress, UserError, content_id, silent
+from cambrian_data.runs import RunRecord, recorded, run_name, write_calls
 from cambrian_data.units import chunks
 from cambrian_data.workspace import Workspace, check_name
 from flows.engine_plan import plan_flow
@@ -104,9 +104,7 @@ def _accounted(job: EngineJob, record: RunRecord) -> Iterator[None]:
         job.tally.write(record)
         record.data |= numbers(job.services)
         if job.services.llm is not None:
-            workspace, calls = job.stages.workspace, job.services.llm.calls()
-            path = workspace.runs / record.run / "llm_calls.parquet"
-            workspace.write_table(path, table_of("llm_calls", calls))
+            write_calls(job.stages.workspace, record.run, job.services.llm.calls())
 
 
 def _finish(job: EngineJob, record: RunRecord, made: dict[str, Any]) -> dict[str, Any]:

@@ -241,3 +241,5 @@ def test_the_same_command_again_asks_for_nothing(runs, folder, tmp_path):
     assert again["run"] == first["run"] and again["funnel"] == first["funnel"]
     assert again["drops"] == first["drops"]
     assert again["llm"]["sent"] == 0 and again["http"]["requests"] == 0
+    calls = rows(workspace, "SELECT count(*)::INT AS n FROM llm_calls")
+    assert calls[0]["n"] == first["llm"]["requests"]
