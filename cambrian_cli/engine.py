@@ -14,6 +14,9 @@ from typing import Any
 from cambrian_cli import output
 from cambrian_cli.start import open_workspace
 from cambrian_data.engine.options import EngineOptions
+from cambrian_data.engine.recipe import EngineRecipe
+from cambrian_data.engine.services import check_options
+from cambrian_data.recipes import load_recipe
 from cambrian_data.records import RunFailed, UserError
 from cambrian_data.workspace import utc_now
 
@@ -28,6 +31,8 @@ def start_engine(
     interval_s = None if every is None else seconds_of(every)
     if interval_s is not None and arguments["dry_run"]:
         raise UserError("--every and --dry-run do not go together: leave one of them out")
+    check_options(options, os.environ)
+    load_recipe(arguments["recipe"], "data", EngineRecipe, arguments["settings"])
     _ask_for_contact(options, arguments["settings"])
     if interval_s is None:
         run_once(path, options, **arguments)
@@ -111,7 +116,9 @@ def show_plan(plan: Mapping[str, Any]) -> None:
             "prompt tokens": f"{llm['prompt_tokens']:,}",
             "answer tokens": f"{llm['completion_tokens']:,} "
             f"(at most {llm['completion_tokens_at_most']:,})",
-            "cost": f"{_usd(llm['cost_usd'])} (at most {_usd(llm['cost_usd_at_most'])})",
+            "cost": _usd(llm["cost_usd"])
+            if llm["cost_usd"] is None
+            else f"{_usd(llm['cost_usd'])} (at most {_usd(llm['cost_usd_at_most'])})",
         }
     )
     if not plan["topics_are_final"]:
@@ -131,7 +138,8 @@ def show_result(result: Mapping[str, Any]) -> None:
     left = result["left_by_budget"]
     if left:
         output.out.print(
-            f"\nthe budget is used up, {left:,} figures are left: the same command with a new "
+            f"\nstopped at {_usd(result['llm']['cost_usd'])}, before a call that might pass the "
+            f"budget; {left:,} figures (or fields) are left: the same command with a new "
             "--budget-usd goes on, and pays nothing twice"
         )
     if result["to_try_again"]:
@@ -185,13 +193,14 @@ def show_spend(llm: Mapping[str, Any]) -> None:
             "answers": answers or "none",
             "tokens": f"{llm['prompt_tokens']:,} in, {llm['completion_tokens']:,} out",
             "cost": _usd(llm["cost_usd"]),
+            "cost of the run's calls, earlier ones too": _usd(llm["run_cost_usd"]),
         }
     )
 
 
 def _usd(amount: float | None) -> str:
     return (
-        "unknown: the price file has no price for this model"
+        "unknown: no price for this model; write one into prices.yaml in the workspace"
         if amount is None
         else f"{amount:.4f} USD"
     )

@@ -47,6 +47,8 @@ def _read(path: Path) -> bytes | str:
     """Return the HTML of a file, which may be MediaWiki's JSON answer."""
     from cambrian_data.engine.extract import html_of_api_answer
 
+    if path.is_dir():
+        raise UserError(f"{str(path)!r} is a folder: name one page")
     if not path.is_file():
         raise UserError(f"there is no file {str(path)!r}")
     body = path.read_bytes()

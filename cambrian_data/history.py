@@ -26,7 +26,7 @@ def sample_history(workspace: Workspace, sample: str) -> dict[str, Any]:
     origin = found.get("provenance") or {}
     hits = _rows(
         workspace,
-        "SELECT t.topic, t.field, t.subfield, h.backend, h.query, h.rank FROM hits h "
+        "SELECT DISTINCT t.topic, t.field, t.subfield, h.backend, h.query, h.rank FROM hits h "
         "JOIN topics t ON t.id = h.topic_id WHERE h.url = ? OR (h.query = ? AND h.rank = ?) "
         "ORDER BY h.rank, t.topic LIMIT 5",
         page.get("url"),

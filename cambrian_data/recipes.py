@@ -79,7 +79,7 @@ def load_recipe(
         config = schema.model_validate(data)
         sha256 = content_id(config.model_dump(mode="json"))
     except ValidationError as error:
-        raise RecipeError(_explain(error, path)) from None
+        raise RecipeError(_explain(error, path, settings)) from None
     except TypeError as error:  # orjson: integers have at most 64 bits
         raise RecipeError(f"{path}: {error}") from None
     return Recipe(name=path.stem, path=path, config=config, sha256=sha256)
@@ -231,12 +231,14 @@ def _nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
     return f"; did you mean {prefix + close[0]!r}?" if close else ""
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    """Say in one line a problem what pydantic found."""
+def _explain(error: ValidationError, path: Path, settings: Sequence[str]) -> str:
+    """Say in one line a problem what pydantic found, and in what: a setting or the file."""
+    assigned = [setting.partition("=")[0].strip() for setting in settings]
     lines = []
     for problem in error.errors(include_url=False):
         dotted = ".".join(str(part) for part in problem["loc"])
         given = "" if problem["type"] == "missing" else f", got {reprlib.repr(problem['input'])}"
         message = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{path}: {dotted or 'recipe'}: {message}{given}")
+        is_set = any(dotted == name or dotted.startswith(f"{name}.") for name in assigned)
+        lines.append(f"{'--set' if is_set else path}: {dotted or 'recipe'}: {message}{given}")
     return "\n".join(lines)

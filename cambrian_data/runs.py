@@ -156,8 +156,12 @@ def read_runs(workspace: Workspace) -> list[dict[str, Any]]:
     return sorted((record for record in records if record), key=lambda r: r["started_at"])
 
 
-def write_calls(workspace: Workspace, run: str, calls: Iterable[Mapping[str, Any]]) -> None:
-    """Add calls (rows of records.LLM_CALL) to those that earlier attempts of a run used."""
+def write_calls(workspace: Workspace, run: str, calls: Iterable[Mapping[str, Any]]) -> float | None:
+    """Add calls (rows of records.LLM_CALL) to those that earlier attempts of a run used.
+
+    Returns:
+        What all of them cost in USD; None where a price is not known.
+    """
     path = workspace.runs / run / "llm_calls.parquet"
     known = []
     if path.is_file():
@@ -166,6 +170,8 @@ def write_calls(workspace: Workspace, run: str, calls: Iterable[Mapping[str, Any
     rows = {row["key"]: row for row in [*known, *calls]}
     ordered = [rows[key] for key in sorted(rows)]
     workspace.write_table(path, table_of("llm_calls", ordered))
+    costs = [row["cost_usd"] for row in ordered]
+    return None if None in costs else sum(costs)
 
 
 def count_drops(rows: list[dict[str, Any]]) -> dict[str, int]:

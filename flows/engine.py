@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import pyarrow.parquet as pq
 from prefect import flow
 
 from cambrian_data.catalog import write_catalog
@@ -19,7 +20,7 @@ from cambrian_data.engine.stages import VERSIONS, EngineStages
 from cambrian_data.outcomes import outcomes
 from cambrian_data.pool import write_dataset
 from cambrian_data.recipes import load_recipe
-from cambrian_data.records import Progress, UserError, content_id, silent
+from cambrian_data.records import Progress, RunFailed, UserError, content_id, silent
 from cambrian_data.runs import RunRecord, recorded, run_name, write_calls
 from cambrian_data.units import chunks
 from cambrian_data.workspace import Workspace, check_name
@@ -104,7 +105,9 @@ def _accounted(job: EngineJob, record: RunRecord) -> Iterator[None]:
         job.tally.write(record)
         record.data |= numbers(job.services)
         if job.services.llm is not None:
-            write_calls(job.stages.workspace, record.run, job.services.llm.calls())
+            calls = job.services.llm.calls()
+            cost_usd = write_calls(job.stages.workspace, record.run, calls)
+            record.data["llm"]["run_cost_usd"] = cost_usd
 
 
 def _finish(job: EngineJob, record: RunRecord, made: dict[str, Any]) -> dict[str, Any]:
@@ -173,8 +176,25 @@ def _run(job: EngineJob) -> dict[str, Any]:
     }
 
 
+def _nobody_answered(job: EngineJob) -> str:
+    """Say what the search backend answered instead of hits."""
+    drops = job.stages.search.units.folder / "drops"
+    details = {
+        row["detail"]
+        for path in sorted(drops.glob("part-search-*.parquet"))
+        for row in pq.read_table(path).to_pylist()
+        if row["reason"] in ("unavailable", "quota")
+    }
+    return (
+        f"{job.services.backend.name} gave no hit: {'; '.join(sorted(details)[:3])}. The same "
+        "command tries again; another --search asks elsewhere"
+    )
+
+
 def _nothing_found(job: EngineJob) -> str:
     name = job.services.backend.name
+    if job.tally.num_passing:
+        raise RunFailed(_nobody_answered(job))
     if name != "corpus":
         why = ", ".join(
             f"{reason} {count}" for reason, count in job.tally.drops().get("search", {}).items()

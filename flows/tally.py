@@ -13,6 +13,13 @@ from cambrian_data.runs import RunRecord
 
 MIN_TRIED = 200
 """Fewer rows say little: before that many a run is not stopped half-way."""
+MIN_TRIED_AT_END = 30
+"""Nor is a run of fewer failed at its end, unless a stage made nothing at all."""
+HINTS = {
+    "private_address": "--allow-private-hosts fetches from private addresses",
+    "no_contact": "set CAMBRIAN_CONTACT=you@example.org",
+    "license": "images.require_license says which licences are taken",
+}
 
 
 class TooManyDrops(RunFailed):
@@ -83,13 +90,18 @@ class Tally:
         """
         for name, tally in self.stages.items():
             dropped = tally.drops.total()
-            if name == "search" or (tally.num_tried < MIN_TRIED and not is_over):
+            least = MIN_TRIED
+            if is_over:
+                least = MIN_TRIED_AT_END if tally.rows_out else 1
+            if name == "search" or tally.num_tried < least:
                 continue
             if dropped > self._max_drop_share * tally.num_tried:
                 reasons = ", ".join(f"{why} {count:,}" for why, count in tally.drops.most_common())
                 raise TooManyDrops(
                     f"{name}: {dropped:,} of {tally.num_tried:,} were dropped, more than "
-                    f"max_drop_share = {self._max_drop_share} in the recipe allows ({reasons})"
+                    f"max_drop_share = {self._max_drop_share} in the recipe allows ({reasons}). "
+                    + "".join(f"{HINTS[why]}. " for why in tally.drops if why in HINTS)
+                    + "The rows stand in the view drops; --set max_drop_share=1 lets them pass"
                 )
 
     def drops(self) -> dict[str, dict[str, int]]:

@@ -107,8 +107,11 @@ def source_of(value: Any, file_name: str, images: Sequence[str] = ()) -> str:
     """Return a source's identity: the row's `source` as it is, and the picture's first folder.
 
     One published file holds several data sets, told apart by the folder of their pictures alone.
+    A source with a colon is an identity already, such as one that was exported from here.
     """
     name = value if isinstance(value, str) and value.strip() else file_name
+    if ":" in name:
+        return name
     folders = images[0].split("/")[:-1] if images else []
     depth = 2 if folders[:1] == [_TWO_FOLDERS] else 1
     return f"{name}:{'/'.join(folders[:depth])}" if folders else name

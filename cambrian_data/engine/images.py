@@ -67,11 +67,14 @@ class ImagesConfig(Config):
 
 
 class PictureError(ValueError):
-    """A picture that is not kept; `reason` is one of `DROP_REASONS["images"]`."""
+    """A picture that is not kept; `reason` is one of `DROP_REASONS["images"]`.
 
-    def __init__(self, reason: str, detail: str) -> None:
+    `is_passing` says that it may be kept at another try.
+    """
+
+    def __init__(self, reason: str, detail: str, *, is_passing: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail, self.is_passing = reason, detail, is_passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def _decode_svg(data: bytes, config: ImagesConfig) -> Image.Image:
     try:
         return _on_white(draw_svg(data, config.max_side_px))
     except SvgError as error:
-        raise PictureError(error.reason, error.detail) from None
+        raise PictureError(error.reason, error.detail, is_passing=error.is_passing) from None
 
 
 # --------------------------------------------------------------------------------- rasters

@@ -122,6 +122,8 @@ class PictureKeeper:
                 with self._decoding:
                     note["row"], _ = keep_picture(self._workspace, fetched.body, self._config)
             except PictureError as error:
+                if error.is_passing:
+                    raise
                 note |= {"reason": error.reason, "detail": error.detail}
         if self._cache and note.get("reason") != "not_a_picture":  # a sign-in page may go away
             self._cache.put_note(_NOTES, key, note)
@@ -202,7 +204,7 @@ class PageReader:
         try:
             row, path = self._pictures.keep(url, facts.get(url, PictureFacts()))
         except (FetchError, PictureError) as error:
-            read.num_passing += isinstance(error, FetchError) and error.is_passing
+            read.num_passing += error.is_passing
             read.drops.append(_picture_drop(figure, error.reason, error.detail))
         else:
             figure["image_sha256"] = row["sha256"]

@@ -19,6 +19,7 @@ from cambrian_data.engine.reading import PictureKeeper
 from cambrian_data.engine.recipe import EngineRecipe
 from cambrian_data.engine.search import (
     SearchBackend,
+    backend_name,
     choose_backend,
     mediawiki_api,
     service_addresses,
@@ -31,7 +32,7 @@ from cambrian_data.llm.prices import load_prices
 from cambrian_data.records import Progress, UserError, content_id, silent
 from cambrian_data.web.cache import HttpCache
 from cambrian_data.web.http import HttpClient
-from cambrian_data.workspace import HTTP_CACHE, Workspace
+from cambrian_data.workspace import HTTP_CACHE, Workspace, check_name
 
 if TYPE_CHECKING:
     from cambrian_data.llm.client import LlmClient
@@ -98,6 +99,19 @@ def open_services(
             services = _web_services(workspace, recipe, options, environment, writer, llm)
         stack.callback(services.close)
         yield services
+
+
+def check_options(options: EngineOptions, environment: Mapping[str, str]) -> None:
+    """Find mistakes in a command that need nobody to be asked.
+
+    Raises:
+        UserError: as `open_services`, where that is known beforehand.
+    """
+    options.wanted()
+    check_name(options.dataset_name)
+    _check(options)
+    if not options.offline:
+        backend_name(options.search, environment)
 
 
 def _check(options: EngineOptions) -> None:

@@ -17,6 +17,7 @@ import io
 import itertools
 import json
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -37,6 +38,10 @@ MAX_TAGS = 3 * MAX_DRAWN_ELEMENTS
 MAX_DRAWING_S = 10
 """Processor time for one drawing; the largest maps take some two seconds."""
 _MAX_WAITING_S = 60
+_BROKEN_BY = frozenset(
+    {signal.SIGXCPU, signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL}
+)
+"""Signals by which a drawing ends of its own accord: bounds that it passed, or a fault in it."""
 _MAX_DRAWING_BYTES = 2**30
 
 _FLAT_ENTITY = re.compile(rb"""[\w.:-]+\s+(["'])([^&%<]*)\1\s*""", re.DOTALL)
@@ -64,11 +69,14 @@ _UNITS_PX |= {"in": 96.0, "em": 16.0, "ex": 8.0, "rem": 16.0}
 
 
 class SvgError(ValueError):
-    """An SVG that cannot or must not be drawn; `reason` is one of `DROP_REASONS["images"]`."""
+    """An SVG that cannot or must not be drawn; `reason` is one of `DROP_REASONS["images"]`.
 
-    def __init__(self, reason: str, detail: str) -> None:
+    `is_passing` says that the drawing was broken off from outside: another try may end well.
+    """
+
+    def __init__(self, reason: str, detail: str, *, is_passing: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail, self.is_passing = reason, detail, is_passing
 
 
 def looks_like_svg(data: bytes) -> bool:
@@ -334,10 +342,15 @@ def _drawn(text: str, target: tuple[int, int]) -> Image.Image:
             capture_output=True,
             timeout=_MAX_WAITING_S,
             check=False,
+            start_new_session=True,  # a Ctrl-C is meant for the run, not for this picture
         )
-    except subprocess.TimeoutExpired:
-        raise SvgError("hostile", f"not drawn within {_MAX_WAITING_S} s") from None
-    if done.returncode < 0:  # by a signal: out of time or memory, or the library broke down
+    except subprocess.TimeoutExpired:  # little of its time was spent: the machine is overloaded
+        detail = f"not drawn within {_MAX_WAITING_S} s"
+        raise SvgError("hostile", detail, is_passing=True) from None
+    if done.returncode < 0 and -done.returncode not in _BROKEN_BY:
+        detail = f"its drawing was ended by signal {-done.returncode}"
+        raise SvgError("hostile", detail, is_passing=True)
+    if done.returncode < 0:  # out of time or memory, or the library broke down
         raise SvgError("hostile", f"not drawn within {MAX_DRAWING_S} s and the memory it may take")
     if done.returncode or not done.stdout:
         raise SvgError("corrupt", f"cannot be drawn: {done.stderr.decode(errors='replace')[-500:]}")

@@ -235,7 +235,8 @@ class Wikis:
         for _ in range(_MAX_PARTS):
             _, data = self._ask(api, asked)
             pages = _mapping(data.get("query")).get("pages")
-            for page in pages.values() if isinstance(pages, Mapping) else pages or ():
+            listed = pages.values() if isinstance(pages, Mapping) else pages
+            for page in listed if isinstance(listed, Iterable) else ():
                 infos = _mapping(page).get("imageinfo")
                 if isinstance(infos, list) and infos:
                     yield _mapping(infos[0])

@@ -90,7 +90,7 @@ def fault_of(reply: Reply, *, now_s: float) -> Fault | None:
         return Fault("rate", message, word, wait_s)
     if reply.status in (401, 403):
         return Fault("denied", message, word)
-    if reply.status in (404, 405):
+    if reply.status in (404, 405, 501, 505):
         return Fault("no_model", message, word)
     if reply.status in (400, 422):
         trait = _trait(message.casefold(), code.casefold(), param.casefold())

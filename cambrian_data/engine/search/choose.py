@@ -83,7 +83,7 @@ def backend_name(name: str, environment: Mapping[str, str]) -> str:
         if missing:
             raise UserError(
                 f"--search {name} needs {' and '.join(missing)}: set it in the environment, or use "
-                "--search mediawiki, which needs no key"
+                "--search wikipedia, which needs no key"
             )
         return name
     # A Google key without an engine is no fault here: other services of Google use it, too.

@@ -174,7 +174,10 @@ def _article_path(api: str, general: dict[str, Any]) -> str:
     server, path = general.get("server"), general.get("articlepath")
     if not isinstance(server, str) or not isinstance(path, str) or "$1" not in path:
         server, path = "/", "/wiki/$1"
-    return urljoin(urljoin(api, server), path)  # a server may come without scheme: //host
+    try:
+        return urljoin(urljoin(api, server), path)  # a server may come without scheme: //host
+    except ValueError:  # no address: what a siteinfo gives is not to be trusted
+        return urljoin(api, "/wiki/$1")
 
 
 def _address_of(article_path: str, title: str) -> str:

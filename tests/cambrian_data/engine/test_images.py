@@ -300,3 +300,13 @@ def test_saved_hostile_files_are_refused_or_harmless(folder: str) -> None:
         else:
             assert max(picture.width, picture.height) <= CONFIG.max_side_px
             assert b"alert(" not in picture.data
+
+
+def test_a_drawing_that_is_broken_off_from_outside_may_be_tried_again(monkeypatch):
+    """A kill of the drawing's process says nothing of the picture."""
+    ended = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    monkeypatch.setattr("cambrian_data.engine.svg._DRAWING", ended)
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"><rect width="9"/></svg>'
+    with pytest.raises(PictureError, match="signal 15") as met:
+        decode_picture(svg, ImagesConfig())
+    assert met.value.is_passing
