@@ -358,6 +358,8 @@ def run(arguments: list[str]) -> int:
         return output.explain(output.Interrupted())
     except Exception as error:  # noqa: BLE001 - the last border: each becomes a message
         return output.explain(error)
+    if code == output.EXIT_INTERRUPTED:  # typer makes this of a Ctrl-C that met it elsewhere
+        return output.explain(output.Interrupted())
     return int(code or 0)
 
 

@@ -105,7 +105,7 @@ def _accounted(job: EngineJob, record: RunRecord) -> Iterator[None]:
         job.tally.write(record)
         record.data |= numbers(job.services)
         if job.services.llm is not None:
-            calls = job.services.llm.calls()
+            calls = job.services.llm.calls(job.tally.llm_keys)
             cost_usd = write_calls(job.stages.workspace, record.run, calls)
             record.data["llm"]["run_cost_usd"] = cost_usd
 

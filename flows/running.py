@@ -7,8 +7,10 @@ of workers nor a restart changes what is made. Prefect's own caches and retries 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +36,7 @@ for _name in ("prefect.flow_runs", "prefect.task_runs", "concurrent.futures"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 ResultT = TypeVar("ResultT")
+_watchers: list[subprocess.Popen[bytes]] = []
 
 
 def task_runner(name: str, workers: int | None = None) -> TaskRunner[Any]:
@@ -150,9 +153,10 @@ def run_flow(
 
 
 def _watch_helper(home: Path) -> None:
-    """Write down Prefect's helper process as soon as it starts.
+    """Write down Prefect's helper process as soon as it starts, and tie it to this process.
 
-    It outlives a kill -9 of this process; `flows.settings.end_orphan` then finds it by its number.
+    It would outlive a kill -9. Where the shell that watches is killed too, the next start finds
+    the helper by its number (`flows.settings.end_orphan`).
     """
 
     def watch() -> None:
@@ -160,7 +164,25 @@ def _watch_helper(home: Path) -> None:
             server = SubprocessASGIServer._instances.get(None)
             if server is not None and server.server_process is not None:
                 remember_helper(home, server.server_process.pid)
+                _end_with_us(server.server_process.pid)
                 return
             time.sleep(0.05)
 
     threading.Thread(target=watch, name="prefect-helper-watch", daemon=True).start()
+
+
+def _end_with_us(pid: int) -> None:
+    """Have a shell wait until this process is gone, however it ends, and then end the helper.
+
+    It reads a pipe that nobody writes to: the end of this process closes it.
+    """
+    with contextlib.suppress(OSError):  # no shell: then the next start tidies up
+        _watchers.append(
+            subprocess.Popen(
+                ["/bin/sh", "-c", 'read -r _; kill -9 "$0" 2>/dev/null', str(pid)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        )

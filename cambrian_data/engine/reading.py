@@ -21,7 +21,7 @@ from cambrian_data.engine.images import ImagesConfig, PictureError
 from cambrian_data.pictures import keep_picture
 from cambrian_data.records import content_id, drop, figure_id
 from cambrian_data.web.cache import HttpCache
-from cambrian_data.workspace import Workspace
+from cambrian_data.workspace import Workspace, is_intact
 
 Row = dict[str, Any]
 
@@ -102,8 +102,7 @@ class PictureKeeper:
         row = note.get("row")
         if row is None:
             return True
-        path = self._workspace.root / row["path"]
-        return path.is_file() and path.stat().st_size == row["bytes"]
+        return is_intact(self._workspace.root / row["path"], row)
 
     def _fetch(self, url: str, key: str, known: Row) -> Row:
         """Fetch and store a picture, unless the server says that it is the one we have."""

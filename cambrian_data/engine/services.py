@@ -7,8 +7,9 @@ embedded corpus and the extractive writer need neither network nor key.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,12 @@ class EngineServices:
     cache: HttpCache | None = None
     http: HttpClient | None = None
     llm: LlmClient | None = None
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    """Set once the run is to end: what comes back from the services then says nothing."""
 
     def interrupt(self) -> None:
         """End all waits, open connections and calls, so that threads at work come to an end."""
+        self.interrupted.set()
         if self.llm:
             self.llm.close()
         if self.http:

@@ -9,10 +9,10 @@ that the budget left undone, is not complete: the next run of the same command t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cambrian_data.engine import vqa
 from cambrian_data.engine.corpus import load_corpus
@@ -23,10 +23,14 @@ from cambrian_data.engine.recipe import EngineRecipe
 from cambrian_data.engine.search import SEARCH_VERSION, search_topics
 from cambrian_data.engine.services import EngineServices
 from cambrian_data.engine.topics import TOPICS_VERSION, Wanted, expand, topics_from_corpus
-from cambrian_data.records import drop
+from cambrian_data.llm.exchange import LlmAnswer, LlmRequest
+from cambrian_data.records import RunFailed, drop
 from cambrian_data.runs import count_drops
 from cambrian_data.units import Stage, StageOutput, Unit, Units
 from cambrian_data.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cambrian_data.llm.client import LlmClient
 
 Rows = list[dict[str, Any]]
 
@@ -85,22 +89,30 @@ class EngineStages:
         wanted = [row for row in asked if "reason" not in row]
         drops: Rows = []
         num_left = 0
+        keys: list[str] = []
         if self.services.backend.name == "corpus" and self.services.llm is None:
             corpus = load_corpus()
             names = [w["topic"] or w["subfield"] or w["field"] for w in wanted]
             found = {row["id"]: row for name in names for row in topics_from_corpus(name, corpus)}
             rows = list(found.values())
         else:
+            client = _NotedClient(self.services.llm) if self.services.llm else None
             rows, drops, num_left = expand(
                 [Wanted(**row) for row in wanted],
                 self.services.backend,
-                self.services.llm,
+                client,
                 self.recipe.topics,
             )
+            keys = sorted(client.keys) if client else []
         drops = [*unreadable, *drops]
         return StageOutput(
             {"topics": rows, "drops": drops},
-            numbers={"out": len(rows), "drops": count_drops(drops), "left": num_left},
+            numbers={
+                "out": len(rows),
+                "drops": count_drops(drops),
+                "left": num_left,
+                "llm_keys": keys,
+            },
         )
 
     def _search(self, topics: Sequence[dict[str, Any]]) -> StageOutput:
@@ -113,6 +125,8 @@ class EngineStages:
     def _read(self, urls: Sequence[str]) -> StageOutput:
         reader = PageReader(self.services.fetcher, self.services.pictures, self.recipe.extract)
         read = merged([reader.read(url) for url in urls])
+        if self.services.interrupted.is_set():  # what could not be had says nothing of the web
+            raise RunFailed("the run was ended")
         drops = {
             stage: count_drops([row for row in read.drops if row["stage"] == stage])
             for stage in ("fetch", "extract", "images")
@@ -160,8 +174,23 @@ class EngineStages:
                 "left": written.num_left,
                 "passing": written.num_passing,
                 "kinds": dict(Counter(written.kinds)),
+                "llm_keys": written.llm_keys,
             },
         )
+
+
+class _NotedClient:
+    """Asks a language model and notes the keys of its answers."""
+
+    def __init__(self, llm: LlmClient) -> None:
+        self._llm = llm
+        self.keys: set[str] = set()
+
+    def ask(self, requests: Iterable[LlmRequest]) -> list[LlmAnswer]:
+        """Return the answers in the order of the requests."""
+        answers = self._llm.ask(requests)
+        self.keys.update(answer.key for answer in answers)
+        return answers
 
 
 def is_complete(unit: Unit) -> bool:

@@ -206,10 +206,14 @@ class LlmClient:
             cost_usd=self._caller.budget.spent_usd if is_known else None,
         )
 
-    def calls(self) -> list[dict[str, Any]]:
-        """Return rows of records.LLM_CALL: this client's requests that have answers, by key."""
+    def calls(self, also: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """Return rows of records.LLM_CALL, by key: requests that have answers.
+
+        Args:
+            also: keys of requests that were asked before, beside this client's own.
+        """
         with self._lock:
-            used = set(self._used)
+            used = self._used.union(also)
         return self._ledger.calls(used)
 
     def note(self, answer: LlmAnswer) -> None:

@@ -5,9 +5,9 @@ Light to import: stages make requests and read answers without loading a client.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -48,6 +48,13 @@ class LlmAnswer:
     """Whether nothing had to be sent."""
     is_passing: bool = False
     """Whether a later run may fare better: the server was away, or the budget was used up."""
+
+
+class Asks(Protocol):
+    """What most stages need of a client."""
+
+    def ask(self, requests: Iterable[LlmRequest]) -> list[LlmAnswer]:
+        """Return the answers in the order of the requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ from cambrian_data.web.cache import CachedAnswer, HttpCache
 from cambrian_data.web.clock import Clock, SystemClock
 from cambrian_data.web.guard import check_literal
 from cambrian_data.web.optout import opt_out
+from cambrian_data.web.outages import Outages
 from cambrian_data.web.rates import Rates, closed
 from cambrian_data.web.redact import Secrets
 from cambrian_data.web.retry import GONE, REDIRECTS, Fault, backoff_s, fault_of_status
@@ -35,6 +37,8 @@ from cambrian_data.web.robots import MAX_AGE_S, MAX_BYTES, Robots
 from cambrian_data.web.shelf import Shelf, kept_answer
 from cambrian_data.web.transport import Reply, Transport
 from cambrian_data.web.unpack import ACCEPTED
+
+logger = logging.getLogger(__name__)
 
 _DAY_S = 86_400.0
 
@@ -109,6 +113,7 @@ class HttpClient:
             clock=self._clock,
             end=self._end,
         )
+        self._outages = Outages(self._clock)
         self._transport = Transport(config.timeout_s)
         self._robots = Robots(
             self._robots_txt, self._rates, clock=self._clock, max_wait_s=config.max_wait_s
@@ -268,6 +273,7 @@ class HttpClient:
     ) -> Answer:
         """Ask one address until it answers, or until it is no use."""
         rate, attempt = self._rates.of(address), 0
+        self._outages.check(address.place)
         while True:
             attempt += 1
             fault: Fault
@@ -281,8 +287,10 @@ class HttpClient:
                     if fault.retry_after_s > self.config.max_wait_s:
                         raise fault.as_rate_limited(address.place) from None
                 if attempt >= self.config.max_tries:
+                    self._note_failure(address.place, fault)
                     raise
             else:
+                self._outages.answered(address.place)
                 complaint = ask.complaint(answer)
                 if complaint is None:
                     self._shelf.keep(key, answer, ask)
@@ -293,6 +301,14 @@ class HttpClient:
             self._count("retries")
             if not fault.retry_after_s:  # the host has not said how long, and all its threads wait
                 self._sleep(backoff_s(address.url, attempt))
+
+    def _note_failure(self, place: str, fault: Fault) -> None:
+        if fault.is_passing and self._outages.failed(place, fault.detail):
+            logger.warning(
+                "%s does not answer (%s): its other addresses are left for a later run",
+                place,
+                fault.detail,
+            )
 
     def _send(
         self, address: Address, ask: Ask, cached: CachedAnswer | None, is_guarded: bool

@@ -227,19 +227,19 @@ def test_the_same_command_again_asks_for_nothing(runs, folder, tmp_path):
         "OPENAI_API_KEY": "sk-secret",
         "OPENAI_BASE_URL": llm.address,
     }
-    again = run_engine(
-        workspace,
-        EngineOptions(
-            files=(workspace.root.parent / "topics.txt",),
-            search="wikipedia",
-            llm="fake-vision",
-            allow_private_hosts=True,
-        ),
-        settings=["http.requests_per_second=99", "search.hits_per_topic=20"],
-        environment=environment,
+    options = EngineOptions(
+        files=(workspace.root.parent / "topics.txt",),
+        search="wikipedia",
+        llm="fake-vision",
+        allow_private_hosts=True,
     )
+    settings = ["http.requests_per_second=99", "search.hits_per_topic=20"]
+    again = run_engine(workspace, options, settings=settings, environment=environment)
     assert again["run"] == first["run"] and again["funnel"] == first["funnel"]
     assert again["drops"] == first["drops"]
     assert again["llm"]["sent"] == 0 and again["http"]["requests"] == 0
-    calls = rows(workspace, "SELECT count(*)::INT AS n FROM llm_calls")
-    assert calls[0]["n"] == first["llm"]["requests"]
+    calls = "SELECT count(*)::INT AS n FROM llm_calls"
+    assert rows(workspace, calls) == [{"n": first["llm"]["requests"]}]
+    (workspace.runs / first["run"] / "llm_calls.parquet").unlink()
+    again = run_engine(workspace, options, settings=settings, environment=environment)
+    assert rows(workspace, calls) == [{"n": first["llm"]["requests"]}]

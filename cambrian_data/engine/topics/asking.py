@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cambrian_data.engine.topics.config import TopicsConfig
 from cambrian_data.engine.topics.names import MAX_NAME, clean_name, clean_names, key_of
 from cambrian_data.engine.topics.prompts import Place, Topics, place_messages, topics_messages
 from cambrian_data.engine.topics.rows import topic_row
 from cambrian_data.engine.topics.wanted import Wanted
-from cambrian_data.llm.exchange import LlmAnswer, LlmRequest
+from cambrian_data.llm.exchange import Asks, LlmAnswer, LlmRequest
 from cambrian_data.records import drop, topic_id
-
-if TYPE_CHECKING:
-    from cambrian_data.llm.client import LlmClient
 
 _PLACEHOLDER = "subfield number {number}"
 
@@ -77,7 +74,7 @@ def expected_requests(
 
 
 def ask_subfields(
-    fields: Sequence[Wanted], llm: LlmClient, config: TopicsConfig, found: Findings
+    fields: Sequence[Wanted], llm: Asks, config: TopicsConfig, found: Findings
 ) -> list[Wanted]:
     """Return the subfields of fields; a name that turns out to be a topic goes to `found`."""
     subfields: list[Wanted] = []
@@ -100,7 +97,7 @@ def ask_subfields(
 
 
 def ask_topics(
-    subfields: Sequence[Wanted], llm: LlmClient, config: TopicsConfig, found: Findings
+    subfields: Sequence[Wanted], llm: Asks, config: TopicsConfig, found: Findings
 ) -> None:
     """Find the topics of subfields."""
     answers = llm.ask([topics_request(wanted, config) for wanted in subfields])

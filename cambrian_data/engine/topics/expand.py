@@ -7,7 +7,7 @@ is a topic, beside the narrower ones that the search backend knows, and so is a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from cambrian_data.engine.search import SearchBackend, SearchUnavailable
 from cambrian_data.engine.topics.asking import (
@@ -20,10 +20,7 @@ from cambrian_data.engine.topics.config import TopicsConfig
 from cambrian_data.engine.topics.names import MAX_NAME, clean_names, key_of
 from cambrian_data.engine.topics.rows import unique_rows
 from cambrian_data.engine.topics.wanted import Wanted
-from cambrian_data.llm.exchange import LlmRequest
-
-if TYPE_CHECKING:
-    from cambrian_data.llm.client import LlmClient
+from cambrian_data.llm.exchange import Asks, LlmRequest
 
 
 class Expanded(NamedTuple):
@@ -38,7 +35,7 @@ class Expanded(NamedTuple):
 def expand(
     wanted: Iterable[Wanted],
     backend: SearchBackend,
-    llm: LlmClient | None,
+    llm: Asks | None,
     config: TopicsConfig,
 ) -> Expanded:
     """Return the topics of what is wanted, each once, sorted.

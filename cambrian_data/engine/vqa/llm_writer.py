@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cambrian_data.engine.vqa import prompts
 from cambrian_data.engine.vqa.checks import find_fault, tidy
 from cambrian_data.engine.vqa.config import VqaConfig
 from cambrian_data.engine.vqa.pictures import UnreadablePicture, picture_url
 from cambrian_data.engine.vqa.writers import Row, Written, figure_drop, figure_text
-from cambrian_data.llm.exchange import LlmAnswer, LlmRequest
+from cambrian_data.llm.exchange import Asks, LlmAnswer, LlmRequest
 from cambrian_data.llm.extractive import QA, FigureText
 from cambrian_data.llm.phrases import tokens
 from cambrian_data.records import content_id
@@ -26,14 +26,6 @@ _TOKENS_PER_WORD = 4
 """Upper end over languages and tokenizers; English has about 1.3."""
 _TOKENS_OF_SHAPE = 150
 """Braces, names of properties and the pairs' fields beside the texts."""
-
-
-class Asks(Protocol):
-    """What of `LlmClient` is needed here."""
-
-    def ask(self, requests: Iterable[LlmRequest]) -> list[LlmAnswer]:
-        """Return the answers in the order of the requests."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +85,7 @@ class LlmWriter:
         answers = self._client.ask(requests())
         for figure, answer in zip(asked, answers, strict=True):
             judgement.judge(figure, answer, self._about(answer))
+        judgement.written.llm_keys = sorted({answer.key for answer in answers})
         return judgement.written
 
     def requests(self, rows: Iterable[Row]) -> Iterator[LlmRequest]:

@@ -42,6 +42,8 @@ class Written:
     """Sound pairs beyond those that were asked for; not kept."""
     kinds: Counter[str] = field(default_factory=Counter)
     """Questions by kind."""
+    llm_keys: list[str] = field(default_factory=list)
+    """Keys of the calls that were made for them, in the ledger."""
 
 
 class Writer(Protocol):

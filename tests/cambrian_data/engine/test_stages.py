@@ -153,6 +153,23 @@ def test_what_became_of_a_picture_is_noted(stages, workspace):
     assert {url for url in fetcher.asked if url.endswith(".svg")} <= set(again.asked)
 
 
+def test_a_damaged_picture_is_fetched_again(stages, workspace):
+    """Of the same size too: its bytes must be what its name says."""
+    cache = HttpCache(workspace.root / "http-cache.sqlite", max_bytes=10**8)
+    keeper = PictureKeeper(workspace, stages.services.fetcher, stages.recipe.images, cache)
+    services = replace(stages.services, pictures=keeper)
+    noted = EngineStages(workspace, workspace.engine("noted"), stages.recipe, services)
+    urls = urls_of(stages, "optics").urls(2)
+    first = noted.pages.run(urls)
+    victim = workspace.root / noted.pages.units.read("images", [first])["path"][0].as_py()
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-4] + b"xxxx")
+    assert noted.pages.finished(urls) is None
+    noted.pages.run(urls)
+    cache.close()
+    assert victim.read_bytes() == whole
+
+
 def test_a_licence_can_be_required(stages, workspace):
     recipe = EngineRecipe.model_validate({"images": {"require_license": ["cc by*"]}})
     with open_services(workspace, recipe, EngineOptions(offline=True), {}) as services:
