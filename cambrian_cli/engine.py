@@ -131,6 +131,9 @@ def show_plan(plan: Mapping[str, Any]) -> None:
 def show_result(result: Mapping[str, Any]) -> None:
     """Print the funnel, drops, outcomes and spending of a run, and what to do next."""
     show_funnel(result)
+    if "llm" in result:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in result["kinds"].items())
+        output.out.print(f"\nquestions by kind: {kinds or 'none'}")
     if "http" in result:
         show_outcomes(result["outcomes"])
     if llm := result.get("llm"):

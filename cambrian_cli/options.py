@@ -30,7 +30,7 @@ Settings = Annotated[
 ]
 Runner = Annotated[str, typer.Option(help="Where tasks run: threads.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="How many tasks at once; default: one a CPU core.")
+    int | None, typer.Option(min=1, help="Tasks at once; default: one a core, 16 on the web.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; do nothing.")]
 DryRead = Annotated[

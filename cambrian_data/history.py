@@ -38,7 +38,9 @@ def sample_history(workspace: Workspace, sample: str) -> dict[str, Any]:
             k: found[k]
             for k in ("id", "source", "dataset", "category", "system", "conversations", "original")
         },
-        "pictures": [_picture(workspace, image) for image in found["images"]],
+        "pictures": [
+            _picture(workspace, image, origin.get("image_url")) for image in found["images"]
+        ],
         "origin": found["origin"],
         "generator": {
             k: origin.get(k) for k in ("generator", "model", "prompt_version", "llm_key")
@@ -84,8 +86,16 @@ def _find(workspace: Workspace, sample: str) -> dict[str, Any]:
     return rows[0]
 
 
-def _picture(workspace: Workspace, image: dict[str, Any]) -> dict[str, Any]:
-    row = _row(workspace, "SELECT * FROM images WHERE sha256 = ?", image["sha256"])
+def _picture(workspace: Workspace, image: dict[str, Any], url: str | None) -> dict[str, Any]:
+    """Return a picture's row; of several addresses of the same bytes, that of the sample."""
+    rows = _rows(
+        workspace,
+        "SELECT * FROM read_parquet('images/part-*.parquet', union_by_name = true) "
+        "WHERE sha256 = ? ORDER BY source_url IS DISTINCT FROM ?, source_url LIMIT 1",
+        image["sha256"],
+        url,
+    )
+    row = rows[0] if rows else None
     return {"file": str(workspace.root / image["path"]), **row} if row else image
 
 

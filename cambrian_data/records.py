@@ -324,7 +324,7 @@ DROP_REASONS: dict[str, frozenset[str]] = {
     ),
     "images": _NOT_FETCHED
     | {"corrupt", "not_a_picture", "too_small", "bad_aspect", "hostile", "license"},
-    "vqa": _NOT_ANSWERED | {"no_question", "duplicate", "ungrounded", "unfit"},
+    "vqa": _NOT_ANSWERED | {"no_question", "duplicate", "ungrounded", "unfit", "surplus"},
     "ingest": frozenset(
         {
             "bad_json",

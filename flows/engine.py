@@ -171,6 +171,7 @@ def _run(job: EngineJob) -> dict[str, Any]:
     tally = job.tally
     return {
         "funnel": funnel,
+        "kinds": dict(tally.kinds.most_common()),
         "left_by_budget": tally.num_left,
         "to_try_again": tally.num_passing,
     }

@@ -51,12 +51,15 @@ class Tally:
         """What failed and is tried again by the next run."""
         self.llm_keys: set[str] = set()
         """Calls that the units were made with, in the ledger."""
+        self.kinds: Counter[str] = Counter()
+        """Questions by kind."""
 
     def note(self, numbers: Mapping[str, Any]) -> None:
         """Add what a unit left undone."""
         self.num_left += numbers.get("left", 0)
         self.num_passing += numbers.get("passing", 0)
         self.llm_keys.update(numbers.get("llm_keys", ()))
+        self.kinds.update(numbers.get("kinds", {}))
 
     def add(
         self,

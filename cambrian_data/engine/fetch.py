@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from cambrian_data.engine.corpus import Corpus, CorpusMiss
-from cambrian_data.records import bytes_id, drop, page_id
+from cambrian_data.records import bytes_id, page_id
 from cambrian_data.web.answers import FetchError
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Fetched",
     "Fetcher",
     "PictureFacts",
-    "fetch_pages",
     "page_row",
 ]
 
@@ -86,24 +85,6 @@ class Fetcher(Protocol):
     def picture_facts(self, page_url: str, urls: Sequence[str]) -> dict[str, PictureFacts]:
         """Return what is known of the pictures of a page, by address; raises no FetchError."""
         ...
-
-
-def fetch_pages(
-    urls: Sequence[str], fetcher: Fetcher
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
-    """Fetch pages, in the order of their addresses.
-
-    Returns:
-        Rows of `pages`, rows of `drops`, and how many of these may do better on a later run.
-    """
-    pages, drops, num_passing = [], [], 0
-    for url in urls:
-        try:
-            pages.append(page_row(fetcher.page(url)))
-        except FetchError as error:
-            drops.append(drop("fetch", url, error.reason, detail=error.detail, source=url))
-            num_passing += error.is_passing
-    return pages, drops, num_passing
 
 
 def page_row(fetched: Fetched) -> dict[str, Any]:

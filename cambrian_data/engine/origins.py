@@ -72,7 +72,7 @@ def provenance(row: Mapping[str, Any], about: Mapping[str, Any]) -> Row:
         "page_title": page["title"],
         "revision": page["revision"],
         "retrieved_at": page["fetched_at"],
-        "license": picture["license"] or page["license"],
+        "license": picture["license"],
         "author": picture["author"],
         "topic": topic["topic"],
         "field": topic["field"],

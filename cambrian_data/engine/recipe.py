@@ -36,7 +36,16 @@ class EngineRecipe(Config):
 
     def content_that_counts(self) -> dict[str, Any]:
         """Return what a run's output depends on: rates, time-outs and limits on spending do not."""
-        return self.model_dump(mode="json", exclude={"description", "http", "llm"})
+        content = self.model_dump(mode="json", exclude={"description", "http", "llm"})
+        return content | {"http": self.http_that_counts(), "llm": self.llm_that_counts()}
+
+    def http_that_counts(self) -> dict[str, Any]:
+        """Return what decides which pages and pictures can be had."""
+        return self.http.model_dump(mode="json", include={"max_page_bytes", "max_redirects"})
+
+    def llm_that_counts(self) -> dict[str, Any]:
+        """Return what decides how a model answers; which model and server, the services say."""
+        return self.llm.model_dump(mode="json", include={"temperature", "seed"})
 
     @model_validator(mode="before")
     @classmethod

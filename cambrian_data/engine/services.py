@@ -52,7 +52,7 @@ class EngineServices:
     pictures: PictureKeeper
     writer: Writer
     identity: str
-    """Hash of what a run's output depends on here: backend, its address, the writer."""
+    """Hash of what a run's output depends on here: backend, writer, and where they ask."""
     cache: HttpCache | None = None
     http: HttpClient | None = None
     llm: LlmClient | None = None
@@ -143,7 +143,7 @@ def _corpus_services(
         fetcher=fetcher,
         pictures=PictureKeeper(workspace, fetcher, recipe.images),
         writer=writer,
-        identity=content_id(backend.name, corpus.sha256, writer.version),
+        identity=content_id(backend.name, corpus.sha256, _writer_identity(writer, llm)),
         llm=llm,
     )
 
@@ -171,7 +171,9 @@ def _web_services(
             workspace, fetcher, recipe.images, cache, refresh_since=options.refresh_since
         ),
         writer=writer,
-        identity=content_id(backend.name, addresses, environment.get(_WIKI), writer.version),
+        identity=content_id(
+            backend.name, addresses, environment.get(_WIKI), _writer_identity(writer, llm)
+        ),
         cache=cache,
         http=http,
         llm=llm,
@@ -260,6 +262,10 @@ def _writer(workspace: Workspace, recipe: EngineRecipe, llm: LlmClient | None) -
     return LlmWriter(
         llm, recipe.vqa, workspace_root=workspace.root, model=llm.model, can_see=llm.sends_pictures
     )
+
+
+def _writer_identity(writer: Writer, llm: LlmClient | None) -> list[str]:
+    return [writer.version, llm.base_url if llm else ""]
 
 
 def numbers(services: EngineServices) -> dict[str, Any]:

@@ -61,7 +61,11 @@ class EngineStages:
     @property
     def topics(self) -> Stage:
         """Chunks of what the user asked for (field, subfield, topic) to the table `topics`."""
-        config = [self.services.identity, self.recipe.topics.model_dump(mode="json")]
+        config = [
+            self.services.identity,
+            self.recipe.topics.model_dump(mode="json"),
+            self.recipe.llm_that_counts(),
+        ]
         return self._stage("topics", self._find_topics, config)
 
     @property
@@ -73,13 +77,17 @@ class EngineStages:
     @property
     def pages(self) -> Stage:
         """Chunks of addresses to the tables `pages`, `figures` and `images`, pictures stored."""
-        parts = (self.recipe.extract, self.recipe.images)
-        return self._stage("pages", self._read, [part.model_dump(mode="json") for part in parts])
+        parts = [part.model_dump(mode="json") for part in (self.recipe.extract, self.recipe.images)]
+        return self._stage("pages", self._read, [*parts, self.recipe.http_that_counts()])
 
     @property
     def vqa(self) -> Stage:
         """Chunks of figures, each with its origin, to the table `samples`."""
-        config = [self.services.writer.version, self.recipe.vqa.categories]
+        config = [
+            self.services.identity,
+            self.recipe.vqa.categories,
+            self.recipe.llm_that_counts(),
+        ]
         return self._stage("vqa", self._write_samples, config)
 
     # ------------------------------------------------------------------------------- work

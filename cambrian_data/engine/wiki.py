@@ -97,13 +97,6 @@ class Wikis:
         self._sites: dict[str, _Site] = {}
         self._locks: dict[str, threading.Lock] = {}
 
-    @property
-    def service_addresses(self) -> tuple[str, ...]:
-        """Addresses that the user named, which may be private."""
-        return (self._api,) if self._api else ()
-
-    # --------------------------------------------------------------------------- articles
-
     def article(self, url: str) -> Article | None:
         """Return the page that an address of a known wiki names, None for all other addresses.
 

@@ -206,10 +206,10 @@ class _Judgement:
             question = " ".join(tokens(pair.question))
             if fault is None and question in known:
                 fault = "duplicate", "the same question twice"
+            if fault is None and len(kept) == self._max_pairs:
+                fault = "surplus", f"more than the {self._max_pairs} pairs that were asked for"
             if fault:
                 self.refuse(figure.row, *fault, raw=f"{pair.question}\n{pair.answer}")
-            elif len(kept) == self._max_pairs:
-                self.written.num_surplus += 1
             else:
                 known.add(question)
                 kept.append(QA(pair.kind, f"llm/{pair.kind}", pair.question, pair.answer))

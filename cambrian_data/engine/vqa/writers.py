@@ -38,8 +38,6 @@ class Written:
     """Figures that the budget left over."""
     num_passing: int = 0
     """Figures dropped for what a later run may mend, such as a server that was away."""
-    num_surplus: int = 0
-    """Sound pairs beyond those that were asked for; not kept."""
     kinds: Counter[str] = field(default_factory=Counter)
     """Questions by kind."""
     llm_keys: list[str] = field(default_factory=list)

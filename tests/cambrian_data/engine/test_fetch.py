@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cambrian_data.engine.corpus import load_corpus
-from cambrian_data.engine.fetch import CorpusFetcher, Fetcher, FetchError, PictureFacts, fetch_pages
+from cambrian_data.engine.fetch import CorpusFetcher, Fetcher, FetchError, PictureFacts, page_row
 from cambrian_data.records import bytes_id, page_id, table_of
 from cambrian_data.web import answers
 
@@ -15,27 +15,14 @@ def fetcher():
 
 def test_pages_carry_the_corpus_date_and_licence(fetcher):
     url = load_corpus().pages[0].url
-    pages, drops, num_passing = fetch_pages([url, "https://corpus.invalid/wiki/Nothing"], fetcher)
-    (page,) = table_of("pages", pages).to_pylist()
+    (page,) = table_of("pages", [page_row(fetcher.page(url))]).to_pylist()
     body = load_corpus().read_page(url)
     assert page["content_sha256"] == bytes_id(body)
     assert page["id"] == page_id(url, bytes_id(body))
     assert page["fetched_at"] == load_corpus().date and page["license"] == load_corpus().license
-    assert [(d["record_id"], d["reason"], d["source"]) for d in drops] == [
-        ("https://corpus.invalid/wiki/Nothing", "missing", "https://corpus.invalid/wiki/Nothing")
-    ]
-    assert num_passing == 0
-
-
-def test_failures_that_may_pass_are_counted(fetcher):
-    class Failing(CorpusFetcher):
-        def page(self, url):
-            raise FetchError("unreachable", "no answer", is_passing=url.endswith("later"))
-
-    pages, drops, num_passing = fetch_pages(
-        ["https://a.example/later", "https://a.example/never"], Failing(load_corpus())
-    )
-    assert (pages, len(drops), num_passing) == ([], 2, 1)
+    with pytest.raises(FetchError) as met:
+        fetcher.page("https://corpus.invalid/wiki/Nothing")
+    assert met.value.reason == "missing" and not met.value.is_passing
 
 
 def test_the_corpus_is_a_fetcher_and_knows_its_pictures(fetcher):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cambrian_data.engine.extract import extract, page_title
-from cambrian_data.engine.fetch import Fetcher, FetchError, fetch_pages
+from cambrian_data.engine.fetch import Fetcher, FetchError
 from cambrian_data.engine.images import ImagesConfig, decode_picture
 from cambrian_data.engine.web_fetch import WebFetcher
 from cambrian_data.engine.wiki import Wikis
@@ -101,16 +101,26 @@ def check_pictures(fetcher, pages):
     assert num_pictures > 10
 
 
+def faults_of(fetcher, urls):
+    """Return why each of the addresses gives no page."""
+    faults = []
+    for url in urls:
+        with pytest.raises(FetchError) as met:
+            fetcher.page(url)
+        faults.append(met.value)
+    return faults
+
+
 def test_what_must_not_be_had(client, pages, tmp_path):
     with mini_web(pages, tmp_path / "log") as web:
         fetcher = fetcher_of(client, f"{web.address}/w/api.php")
         urls = [f"{web.address}/{path}" for path in ("private/page", "leap", "wiki/Nothing")]
-        rows, drops, num_passing = fetch_pages(urls, fetcher)
+        faults = faults_of(fetcher, urls)
         with pytest.raises(FetchError) as caught:
             fetcher.picture(f"{web.address}/private/picture.png")
         log = web.requests()
-    assert (rows, num_passing) == ([], 0)
-    assert [row["reason"] for row in drops] == ["robots", "bad_address", "missing"]
+    assert [fault.reason for fault in faults] == ["robots", "bad_address", "missing"]
+    assert not any(fault.is_passing for fault in faults)
     assert caught.value.reason == "robots"
     assert not [entry for entry in log if entry["path"].startswith("/private")]
 
@@ -162,11 +172,9 @@ def test_what_is_no_page_is_dropped_with_its_type(client):
         "/d": ({}, b"\x00\x01\x02\x03" * 9),
     }
     with site(routes) as web:
-        _, drops, num_passing = fetch_pages(
-            [f"{web.base}{path}" for path in routes], fetcher_of(client)
-        )
-    assert [row["reason"] for row in drops] == ["not_html"] * 4 and num_passing == 0
-    assert "application/pdf" in drops[0]["detail"] and "binary" in drops[1]["detail"]
+        faults = faults_of(fetcher_of(client), [f"{web.base}{path}" for path in routes])
+    assert [(fault.reason, fault.is_passing) for fault in faults] == [("not_html", False)] * 4
+    assert "application/pdf" in faults[0].detail and "binary" in faults[1].detail
 
 
 def test_a_page_is_taken_at_its_content_not_its_header(client):

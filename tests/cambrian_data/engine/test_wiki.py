@@ -202,13 +202,11 @@ def test_services_of_a_wiki_are_not_asked_for():
 def test_other_addresses_are_no_articles(client):
     with wiki({}) as web:
         wikis = Wikis(client, web.api)
-        assert wikis.service_addresses == (web.api,)
         assert wikis.article(f"{web.base}/media/a.png") is None
         assert wikis.article("https://example.org/wiki/Apple") is None
         assert wikis.article("file:///wiki/Apple") is None
         mobile = wikis.article("http://en.m.wikipedia.org/wiki/Apple")
     assert mobile is not None and mobile.place == EN and mobile.title == "Apple"
-    assert Wikis(client).service_addresses == ()
 
 
 @pytest.mark.parametrize("api", ["en.wikipedia.org", "ftp://x/api.php", "https://x.org/wiki/"])

@@ -126,7 +126,7 @@ def test_no_pairs_is_no_question(root: Path) -> None:
 def test_more_pairs_than_asked_for_are_not_kept(root: Path) -> None:
     made, _ = writer(root, said(GOOD, OTHER), questions_per_figure=1)
     written = made.write([joined()])
-    assert len(written.questions["fig1"]) == 1 and written.num_surplus == 1
+    assert len(written.questions["fig1"]) == 1 and reasons(written) == ["surplus"]
 
 
 def test_without_the_picture_numbers_must_stand_in_the_text(root: Path) -> None:
