@@ -237,10 +237,10 @@ class Caller:
                 await self.budget.settle(most_usd, paid_usd)
 
     async def _wait_for_turn(self, tokens: int) -> None:
-        now = time.monotonic()
-        await self._sleep(self._pace.book(tokens, now))
-        while (wait_s := self._pace.paused_s(time.monotonic())) > 0:
-            await self._sleep(wait_s)
+        await self._sleep(self._pace.book(tokens, time.monotonic()))
+        while self._pace.paused_s(time.monotonic()) > 0:  # all who wait must not start at its end
+            self._pace.correct(-tokens)
+            await self._sleep(self._pace.book(tokens, time.monotonic()))
 
     async def _write_answer(
         self, request: LlmRequest, call: Encoded, sending: Sending, reply: Reply

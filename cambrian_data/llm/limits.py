@@ -27,7 +27,7 @@ class Pace:
 
     def book(self, tokens: int, now: float) -> float:
         """Book a start that takes so many tokens; return how long to wait for it."""
-        start = max(now, self._next_request, self._next_token)
+        start = max(now, self._resume, self._next_request, self._next_token)
         if self._gap_s:
             self._next_request = start + self._gap_s
         self._next_token = max(self._next_token, start) + tokens * self._token_s
@@ -38,7 +38,7 @@ class Pace:
         self._next_token += extra_tokens * self._token_s
 
     def pause(self, until: float) -> None:
-        """Let nobody start before a time."""
+        """Let nobody start before a time; who has booked an earlier start books anew."""
         self._resume = max(self._resume, until)
 
     def paused_s(self, now: float) -> float:

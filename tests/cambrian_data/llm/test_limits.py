@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -31,6 +32,14 @@ def test_tokens_are_spread_and_corrected():
 def test_no_limits_no_waits():
     pace = Pace(None, None)
     assert [pace.book(10**6, 5.0) for _ in range(3)] == [0, 0, 0]
+
+
+def test_starts_after_a_pause_are_as_far_apart_as_ever():
+    pace = Pace(60, None)
+    pace.pause(120.0)
+    starts = [100.0 + pace.book(0, 100.0) for _ in range(5)]
+    assert starts[0] == 120.0
+    assert all(b - a >= 1.0 for a, b in itertools.pairwise(starts))
 
 
 def test_pauses_hold_for_all():
