@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,9 @@ from cambrian_data.workspace import utc_now
 FILE_NAME = "llm.sqlite"
 WAIT_S = 60
 TIDY_EVERY = 4_000
+MIN_FREE_BYTES = 32 * 2**20
+"""With less room on the disk nothing more is asked: open answers, paid for, must still fit."""
+_LOOK_EVERY_S = 1.0
 _CHUNK = 500
 
 Run = Callable[[str, tuple[Any, ...]], sqlite3.Cursor]
@@ -50,7 +55,7 @@ class Ledger:
             UserError: it is damaged, no ledger, or cannot be opened.
         """
         self.path = path
-        self._now = now
+        self._now, self._looked = now, 0.0
         self._locks = threading.Lock(), threading.Lock()
         self._num_written = 0
         self._tidying: threading.Thread | None = None
@@ -148,8 +153,22 @@ class Ledger:
         ):
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def _check_room(self) -> None:
+        now = time.monotonic()
+        if now < self._looked + _LOOK_EVERY_S:
+            return
+        self._looked = now
+        if shutil.disk_usage(self.path.parent).free < MIN_FREE_BYTES:
+            self._looked = 0.0
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
     def sending(self, call: Encoded) -> Note:
-        """Note that a request is about to be sent; gives a `Sending`."""
+        """Note that a request is about to be sent; gives a `Sending`.
+
+        Raises:
+            OSError: the disk is nearly full.
+        """
+        self._check_room()
         text = call.text()
 
         def note(run: Run) -> Sending:

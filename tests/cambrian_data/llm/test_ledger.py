@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import threading
@@ -170,3 +171,13 @@ def test_what_servers_lack_is_kept_by_server_and_model(ledger):
     ledger.learn("http://a", "m", "no_seed")
     assert ledger.traits("http://a", "m") == {"no_seed"}
     assert ledger.traits("http://a", "n") == ledger.traits("http://b", "m") == set()
+
+
+def test_nothing_is_asked_where_its_answer_might_not_fit(ledger, monkeypatch):
+    """Answers to what is open must find room, since they are paid for."""
+    with monkeypatch.context() as context:
+        context.setattr("cambrian_data.llm.ledger.MIN_FREE_BYTES", 2**80)
+        with pytest.raises(OSError) as met:
+            ledger.sending(encoded("later"))
+    assert met.value.errno == errno.ENOSPC and met.value.filename == str(ledger.path)
+    ledger.sending(encoded("later"))
