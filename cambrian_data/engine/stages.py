@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 
-EXTRACT_VERSION = "2"
+EXTRACT_VERSION = "3"
 """Raised when extraction gives other figures, captions, sections or prose."""
 VERSIONS = {
     "topics": TOPICS_VERSION,

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from bs4 import Tag
+
+from cambrian_data.engine.extract.sizes import (
+    LAZY_SRCSETS,
+    Candidate,
+    file_name,
+    is_original,
+    of_srcsets,
+    widest,
+    with_width,
+)
 
 if TYPE_CHECKING:
     from cambrian_data.engine.extract.outline import Outline
 
-LAZY = ("data-src", "data-original", "data-lazy-src", "data-orig-file", "data-image", "data-url")
+LAZY = ("data-orig-file", "data-src", "data-original", "data-lazy-src", "data-image", "data-url")
 """Attributes that hold the true address where `src` holds a placeholder until the page scrolls."""
 _LAZY_ENDS = ("src", "url", "image", "img", "original", "loader", "lazy", "hires", "fullsize")
 _SMALL = re.compile(r"low|small|thumb|preview|placeholder|tiny|blur|share|pin|link|page|fallback")
 _BACKGROUND = re.compile(
     r"background(?:-image)?\s{0,9}:[^;]{0,99}?url\(\s{0,9}['\"]?([^'\")]{1,8192})", re.IGNORECASE
 )
-_SRCSETS = ("srcset", "data-srcset", "data-lazy-srcset", "data-src-set")
 MAX_ADDRESS_CHARS = 8192
 """Longer ones are no addresses of files."""
-_MAX_CANDIDATES = 64
 PICTURE_FILE = re.compile(r"\.(jpe?g|png|gif|svg|webp|avif|tiff?)([?/#]|$)", re.IGNORECASE)
 _PLACEHOLDER = frozenset({"placeholder", "spacer", "lazyload", "spinner"})
 _LIKE_PLACEHOLDER = frozenset(
@@ -37,10 +46,10 @@ _COMPANY = frozenset(
 _PLACEHOLDER_FORMATS = frozenset({"gif", "png", "svg", "webp"})
 _FORMULA = re.compile(r"/math/(render|tex|[0-9a-f]/)|[/.]latex([./?]|$)", re.IGNORECASE)
 _SCALED = re.compile(r"(/revision/[^/]+)/(scale|zoom|smart|window|thumb)[^?]*")
-_SIZE_SUFFIX = re.compile(
-    r"[-_@](\d{2,4}x\d{2,4}|\d{3,4}w|[1-3]x|large|medium|small|thumb|full|scaled)$"
-)
-_SUFFIX_CHARS = 12
+_SIZE_PATH = re.compile(r"/size/[wh]\d{1,4}(?:h\d{1,4})?(?:/format/\w{3,4})?(?=/)")
+_PAGE_OF_SIZE = re.compile(r"(/s\d{2,4})-h(?=/)")
+"""Where a `-h` after the size gives a page with the picture."""
+_MAX_LINK_CLIMB = 8
 _EXTENSION = re.compile(r"\.\w{3,4}$")
 _EXTENSION_CHARS = 5
 _STATED_SIDE = re.compile(r"(\d{1,9})(?:\.\d+)?(?:px)?")
@@ -56,7 +65,8 @@ class Addresses:
     def __init__(self, base: str, outline: Outline) -> None:
         self._base, self._outline = base, outline
         self._of_image: dict[int, str | None] = {}
-        self._of_picture: dict[int, str | None] = {}
+        self._of_picture: dict[int, list[Candidate]] = {}
+        self._of_link: dict[int, str | None] = {}
 
     def of(self, image: Tag) -> str | None:
         """Return the absolute address of the picture that an element shows.
@@ -70,33 +80,67 @@ class Addresses:
         return self._of_image[id(image)]
 
     def _find(self, image: Tag) -> str | None:
+        shown = widest(self._candidates(image))
+        if shown is None:
+            return None
+        original = original_url(shown.address)
+        if urlsplit(original).path != urlsplit(shown.address).path:
+            return original
+        link = self._link_around(image)
+        return link if link is not None and is_original(link, original) else original
+
+    def _candidates(self, image: Tag) -> list[Candidate]:
+        """Return the usable addresses of an image in the order of preference."""
         src = str(image.get("src") or (image.name == "object" and image.get("data")) or "").strip()
         first = [str(image.get(name) or "").strip() for name in LAZY]
         if "/thumb/" in src:  # the original follows from it; a srcset holds only other thumbnails
             first.append(src)
-        return (
-            self._usable([*first, *_of_srcsets(image)])
-            or self._of_sources(image)
-            or self._usable([src, *lazy_addresses(image)])
-        )
+        width = _side(image, "width")
+        found = self._usable([*with_width(first), *of_srcsets(image, width)])
+        found += self._of_sources(image)
+        is_lazy = any(name in image.attrs for name in (*LAZY, *LAZY_SRCSETS))
+        if not found or not is_lazy:  # else it is a small copy
+            found += self._of_src(src, width, found)
+        return found or self._usable(with_width(lazy_addresses(image)))
 
-    def _of_sources(self, image: Tag) -> str | None:
-        """Return what the sources of the picture element around an image give."""
+    def _of_src(self, src: str, width: int | None, others: list[Candidate]) -> list[Candidate]:
+        """Return the `src`; the width of the element is its own if it is no preview of others."""
+        found = self._usable(with_width([src]))
+        if not found or not others or width is None or found[0].width is not None:
+            return found
+        is_same = file_name(found[0].address) == file_name(others[0].address)
+        return [found[0]._replace(width=width)] if is_same else found
+
+    def _of_sources(self, image: Tag) -> list[Candidate]:
+        """Return the best that the sources of the picture element around an image give, if any."""
         picture = self._outline.around(image, "picture")
         if picture is None:
-            return None
+            return []
         if id(picture) not in self._of_picture:
             sources = self._outline.all(picture, "source")
-            found = (self._usable(_of_srcsets(source)) for source in sources)
-            self._of_picture[id(picture)] = next((url for url in found if url), None)
+            best = widest(self._usable(one for source in sources for one in of_srcsets(source)))
+            self._of_picture[id(picture)] = [] if best is None else [best]
         return self._of_picture[id(picture)]
 
-    def _usable(self, addresses: Iterable[str]) -> str | None:
-        for address in addresses:
+    def _link_around(self, image: Tag) -> str | None:
+        """Return where the link around an image leads."""
+        around = itertools.islice(image.parents, _MAX_LINK_CLIMB)
+        link = next((tag for tag in around if tag.name == "a"), None)
+        if link is None:
+            return None
+        if id(link) not in self._of_link:
+            href = str(link.get("href") or "").strip()
+            url = absolute_url(href, self._base) if href else None
+            self._of_link[id(link)] = original_url(_PAGE_OF_SIZE.sub(r"\1", url)) if url else None
+        return self._of_link[id(link)]
+
+    def _usable(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        found = []
+        for address, width in candidates:
             absolute = absolute_url(address, self._base) if address else None
             if absolute and not _is_placeholder(absolute):
-                return original_url(absolute)
-        return None
+                found.append(Candidate(absolute, width))
+        return found
 
 
 def lazy_addresses(tag: Tag) -> list[str]:
@@ -117,7 +161,7 @@ def lazy_addresses(tag: Tag) -> list[str]:
 def original_url(url: str) -> str:
     """Return the address of the original file of a thumbnail, other addresses as they are."""
     parts = urlsplit(url)
-    path = _SCALED.sub(r"\1", _without_thumb(parts.path))
+    path = _SIZE_PATH.sub("", _SCALED.sub(r"\1", _without_thumb(parts.path)))
     return urlunsplit(parts._replace(path=path, fragment=""))
 
 
@@ -130,55 +174,20 @@ def _without_thumb(path: str) -> str:
     return f"{before}/{file}" if _EXTENSION.search(file[-_EXTENSION_CHARS:]) else path
 
 
-def file_name(url: str) -> str:
-    """Return the name that all sizes and formats of one picture share."""
-    parts = [part for part in unquote(urlsplit(url).path).split("/") if part]
-    if "revision" in parts[1:]:
-        return parts[parts.index("revision") - 1]
-    return _without_size(parts[-1]) if parts else url
-
-
-def _without_size(name: str) -> str:
-    """Cut the extension and the sizes before it, one after the other from the end."""
-    extension = _EXTENSION.search(name[-_EXTENSION_CHARS:])
-    if extension is None:
-        return name
-    end = len(name) - len(extension[0])
-    while suffix := _SIZE_SUFFIX.search(name[max(0, end - _SUFFIX_CHARS) : end]):
-        end -= len(suffix[0])
-    return name[:end]
-
-
 def side_px(image: Tag) -> int | None:
     """Return the smaller of the sides that the element gives itself, None where it gives none."""
-    sides = []
-    style = str(image.get("style") or "")
-    for name, styled in _STYLED_SIDE.items():
-        value = str(image.get(name) or image.get(f"data-{name}") or "").strip()
-        if not value:
-            found = styled.search(style)
-            value = found[1] if found else ""
-        if number := _STATED_SIDE.fullmatch(value):
-            sides.append(int(number[1]))
-    return min(sides) if sides else None
+    sides = (_side(image, name) for name in _STYLED_SIDE)
+    return min((side for side in sides if side is not None), default=None)
 
 
-def _of_srcsets(holder: Tag) -> Iterator[str]:
-    for name in _SRCSETS:
-        if value := str(holder.get(name) or "").strip():
-            yield from _largest(value)
-
-
-def _largest(srcset: str) -> list[str]:
-    """Return the first candidates of a srcset, the widest first; a size that is none counts 1."""
-    found = []
-    parts = re.split(r",\s+|,(?=https?:|//|/)", srcset, maxsplit=_MAX_CANDIDATES)
-    for part in parts[:_MAX_CANDIDATES]:
-        pieces = part.split(maxsplit=2)
-        if pieces:
-            number = re.match(r"\d{1,9}(\.\d{1,9})?", pieces[1]) if len(pieces) > 1 else None
-            found.append((float(number[0]) if number else 1.0, pieces[0].rstrip(",")))
-    return [address for _, address in sorted(found, key=lambda item: -item[0])]
+def _side(image: Tag, name: str) -> int | None:
+    """Return the width or the height that an element gives itself."""
+    value = str(image.get(name) or image.get(f"data-{name}") or "").strip()
+    if not value:
+        found = _STYLED_SIDE[name].search(str(image.get("style") or ""))
+        value = found[1] if found else ""
+    number = _STATED_SIDE.fullmatch(value)
+    return int(number[1]) if number else None
 
 
 def base_url(url: str, href: str) -> str:

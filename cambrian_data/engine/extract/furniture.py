@@ -44,8 +44,14 @@ _LOUD_WORDS = frozenset(
 )
 """Those that say what a picture itself is; the others on it say what a click does (`popup`)."""
 _PICTURE_NAMES = frozenset({"a", "figure", "span", "img", "picture", "amp-img"})
-_NEXT = re.compile(r"(^|[-_ ])(next|prev|previous|more|other|latest|popular)[-_]?"
-                   r"(post|posts|article|articles|stories|story|news)([-_ ]|$)")  # fmt: skip
+_OTHERS = re.compile(
+    r"(^|[^a-z])((next|prev|previous|more|other|latest|popular|recent|similar|trending)[-_]?"
+    r"(posts?|articles?|stor(y|ies)|news)|up[-_]?next|(read|see)[-_]?also"
+    r"|(also|you[-_]?(may|might))[-_]?like)([^a-z]|$)"
+    r"|most[-_]?(read|popular|viewed|shared|commented|emailed)|(read|watch)[-_]?next"
+    r"|(related|recommended|suggested)[-_]?(posts?|articles?|stor(y|ies)|news|content|reads?|links)"
+)
+"""Names of boxes with teasers, also where they are written as one word (`relatedposts`)."""
 _TEASER_TITLES = ("h1", "h2", "h3", "h4", "h5", "h6", "article", "figcaption")
 _WORD_EDGE = re.compile(r"[^a-z]+")
 
@@ -90,9 +96,9 @@ class Furniture:
 
     def _is_aside_of_article(self, aside: Tag) -> bool:
         """Tell whether an aside is an infobox, or a picture with its caption and no more."""
-        if any("infobox" in name for name in classes(aside)):
-            return True
         outline = self._outline
+        if outline.is_a(aside, "infobox"):
+            return True
         is_plain = not outline.has(aside, "li", "article", *HEADINGS)
         return is_plain and outline.has(aside, "caption") and outline.count(aside, "p") <= 2
 
@@ -127,4 +133,4 @@ def _is_furniture_label(label: str, name: str) -> bool:
         words.remove("elementor")
         words = [word for word in words if word != "widget"]
     known = _LOUD_WORDS if name in _PICTURE_NAMES else _WORDS
-    return not known.isdisjoint(words) or bool(_NEXT.search(label))
+    return not known.isdisjoint(words) or bool(_OTHERS.search(label))

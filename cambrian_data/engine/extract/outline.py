@@ -19,7 +19,7 @@ from cambrian_data.engine.extract.text import classes
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _NAMED = frozenset(
     {"p", "img", "figure", "figcaption", "picture", "source", "table", "li", "dd", "article"}
-    | {"main", "section", "header", "meta", "base", *HEADINGS}
+    | {"main", "section", "header", "aside", "meta", "base", *HEADINGS}
 )
 _BY_CLASS = {
     "gallerytext": "caption",
@@ -47,8 +47,8 @@ class Outline:
     """Answers about the elements of one page; kinds are tag names and what `_kinds` adds.
 
     Kinds: `wiki` (what MediaWiki has rendered), `body` (said to be the article), `thumbinner`,
-    `thumbimage`, `formula`, `caption`, `lazy` (shows a picture once scrolled
-    to), `image` (shows one) and `hidden` (may show one, in a figure that has no other).
+    `thumbimage`, `formula`, `caption`, `infobox`, `lazy` (shows a picture once
+    scrolled to), `image` (shows one) and `hidden` (may show one, in a figure that has no other).
     """
 
     def __init__(self, soup: BeautifulSoup) -> None:
@@ -176,6 +176,8 @@ def _kinds(tag: Tag) -> set[str]:
     names = classes(tag)
     if names:
         kinds.update(_BY_CLASS[one] for one in names if one in _BY_CLASS)
+        if any("infobox" in one for one in names):
+            kinds.add("infobox")
     if name in _CAPTION_NAMES and _is_caption(attributes, names):
         kinds.add("caption")
     if name in _LAZY_NAMES:

@@ -9,17 +9,15 @@ from typing import NamedTuple
 
 from bs4 import Tag
 
-from cambrian_data.engine.extract.address import Addresses, file_name, side_px
+from cambrian_data.engine.extract.address import Addresses, side_px
 from cambrian_data.engine.extract.captions import Captions
 from cambrian_data.engine.extract.outline import Outline
+from cambrian_data.engine.extract.sizes import file_name, stated_px
 from cambrian_data.engine.extract.text import classes
 
 MIN_SIDE_PX = 50
 """A loose picture that is drawn smaller is an icon, a flag or a bullet."""
 _PREVIEW_PX = 100
-_STATED = re.compile(
-    r"/(?:max|fit|w|width|resize|c)[/_:=](\d{2,4})(?=[/,_:x.])|[?&]w(?:idth)?=(\d{1,9})(?!\d)"
-)
 _MATH = frozenset(
     {"mwe-math-fallback-image-inline", "mwe-math-fallback-image-display", "tex", "latex", "math"}
 )
@@ -83,7 +81,7 @@ class Pictures:
         for image in images:
             url, caption = self._usable(image), captions[id(image)]
             if url is not None:
-                size = _stated_px(url) or side_px(image) or 0
+                size = stated_px(url) or side_px(image) or 0
                 key = (file_name(url), caption)
                 if key not in found or found[key][0] < size:
                     found[key] = (size, Shown(url, caption, _alt(image)))
@@ -191,9 +189,3 @@ def _is_strip(image: Tag) -> bool:
 
 def _alt(image: Tag) -> str:
     return " ".join(str(image.get("alt") or image.get("data-alt") or "").split())
-
-
-def _stated_px(url: str) -> int | None:
-    """Return the width that an address names (`/max/1200/`, `w=800`), None where it names none."""
-    found = _STATED.search(url)
-    return int(found[1] or found[2]) if found else None

@@ -22,6 +22,7 @@ from cambrian_data.engine.extract.text import is_block, is_silent, plain_text, t
 
 _MIN_BLOCK_WORDS = 12
 """Text outside of paragraphs is prose from here on: what is shorter are dates, names, buttons."""
+_BOXES = ("table", "infobox")
 _MIN_PROSE_WORDS = 25
 """A paragraph that tells that the teasers of other articles are over."""
 
@@ -100,7 +101,7 @@ class Walk:
     def _children(self, tag: Tag) -> Iterator[Tag]:
         """Yield the elements inside an element; text that stands loose between them is read."""
         has_prose = self._outline.is_text_block(tag) and not self._is_in(tag, "header")
-        if not has_prose or self._is_in_table(tag):
+        if not has_prose or self._is_in_box(tag):
             yield from (child for child in tag.children if isinstance(child, Tag))
             return
         loose: list[PageElement] = []
@@ -156,7 +157,7 @@ class Walk:
 
     def _enter(self, heading: Tag, level: int) -> None:
         text = plain_text(heading)
-        if not text or self._is_in_table(heading) or self._names_page(heading, text):
+        if not text or self._is_in_box(heading, "aside") or self._names_page(heading, text):
             return
         if self._titles and (is_aside(text) or self._is_subtitle(text)):
             return
@@ -181,12 +182,15 @@ class Walk:
             return False
         return heading.attrs == title.attrs
 
-    def _is_in_table(self, tag: Tag) -> bool:
-        """Tell whether an element stands in a table, and not one that lays out the whole page."""
-        table = self._outline.around(tag, "table")
-        if table is None or self._root.name == "td":
+    def _is_in_box(self, tag: Tag, *more: str) -> bool:
+        """Tell whether an element stands in a box, and not one that lays out the whole page."""
+        boxes = (self._outline.around(tag, kind) for kind in (*_BOXES, *more))
+        return any(box is not None and self._is_box(box) for box in boxes)
+
+    def _is_box(self, box: Tag) -> bool:
+        if box.name == "table" and self._root.name == "td":
             return False
-        return self._outline.prose(table) * 2 < self._prose_of_page
+        return self._outline.prose(box) * 2 < self._prose_of_page
 
     def _is_in(self, tag: Tag, *kinds: str) -> bool:
         return any(self._outline.around(tag, kind) is not None for kind in kinds)
@@ -200,7 +204,7 @@ class Walk:
         else:
             return
         captions = self._pictures.captions
-        if is_read or self._is_in_table(tag) or captions.is_taken(tag) or captions.is_in_one(tag):
+        if is_read or self._is_in_box(tag) or captions.is_taken(tag) or captions.is_in_one(tag):
             return
         if text := plain_text(tag):
             if tag.name == "p":

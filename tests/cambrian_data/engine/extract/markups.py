@@ -59,7 +59,7 @@ FIGURES: list[Case] = [
         '<img src="https://cdn.x.org/w_1456,c_limit/https%3A%2F%2Fs3.x.org%2Fpublic%2Fa.png" '
         'data-attrs="{&quot;src&quot;:&quot;https://s3.x.org/a.png&quot;}"></picture></div></a>'
         '<figcaption class="image-caption">The gate</figcaption></figure></div>',
-        [("w_1456,c_limit,f_webp/https%3A%2F%2Fs3.x.org%2Fpublic%2Fa.png", "The gate", None)],
+        [("fetch/f_auto/https%3A%2F%2Fs3.x.org%2Fpublic%2Fa.png", "The gate", None)],
     ),
     (
         "medium",
@@ -83,8 +83,8 @@ FIGURES: list[Case] = [
         "manual (docutils)",
         '<div class="section" id="walls"><h2>Walls<a class="headerlink" href="#walls">&#182;</a>'
         '</h2><div class="figure align-default" id="id1"><a class="reference internal '
-        'image-reference" href="a.png"><img src="_images/a.png"></a><p class="caption"><span '
-        'class="caption-number">Fig. 1 </span><span class="caption-text">A wall of <a class='
+        'image-reference" href="_images/a.png"><img src="_images/a.png"></a><p class="caption">'
+        '<span class="caption-number">Fig. 1 </span><span class="caption-text">A wall of <a class='
         '"reference external" href="/brick">brick</a></span></p><div class="legend"><p>Seen from '
         "the north.</p></div></div></div>",
         [("_images/a.png", "Fig. 1 A wall of brick", "Walls")],
@@ -253,6 +253,19 @@ WIKI: list[Case] = [
         [("/A.png/revision/latest?cb=1", "The gate", None)],
     ),
     (
+        "titles in a portable infobox",
+        '<aside class="portable-infobox"><h2 class="pi-title">Tower</h2><figure><img src="/a.jpg">'
+        "<figcaption>The gate</figcaption></figure><section><h3>Facts</h3></section></aside>"
+        '<div class="infobox"><h3>Site</h3><figure><img src="/b.jpg"><figcaption>The hill'
+        f"</figcaption></figure></div><p>{PROSE}</p><h2>Walls</h2><figure><img src='/c.jpg'>"
+        "<figcaption>The walls</figcaption></figure>",
+        [
+            ("/a.jpg", "The gate", None),
+            ("/b.jpg", "The hill", None),
+            ("/c.jpg", "The walls", "Walls"),
+        ],
+    ),
+    (
         "a board with pieces is no picture of a game",
         '<div class="thumb tright"><div class="thumbinner"><div style="position: relative">'
         '<img src="/board.svg">'
@@ -266,6 +279,14 @@ WIKI: list[Case] = [
 ]
 
 FURNITURE = [
+    *(
+        f'<div class="{name}"><figure><img src="/t.jpg"><figcaption>Another tower</figcaption>'
+        "</figure></div>"
+        for name in (
+            *("jp-relatedposts", "most-read", "mostpopular", "readnext", "upnext", "morestories"),
+            *("relatedarticles", "trending", "recommended-posts", "article__up-next", "next_story"),
+        )
+    ),
     '<figure><a href="/other"><img src="/t.jpg"></a><figcaption><a href="/other">Another tower'
     "</a></figcaption></figure>",
     '<h2>You may also like</h2><figure><img src="/t.jpg"><figcaption>Another tower</figcaption>'
