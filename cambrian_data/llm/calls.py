@@ -8,12 +8,12 @@ most as many sendings without a word as calls may be open.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 import orjson
@@ -22,18 +22,31 @@ from pydantic import BaseModel
 from cambrian_data.llm.bodies import PLAIN, Encoded, Encoder, form_for, schema_name
 from cambrian_data.llm.budget import Budget
 from cambrian_data.llm.config import LlmConfig
-from cambrian_data.llm.exchange import LlmAnswer, LlmRequest, Outcome
-from cambrian_data.llm.faults import Fault, Reply, fatal_error, fault_of, reset_of
+from cambrian_data.llm.exchange import Counts, LlmAnswer, LlmRequest, Outcome
+from cambrian_data.llm.faults import (
+    TOO_LARGE,
+    UNREACHABLE,
+    Fault,
+    Reply,
+    fatal_error,
+    fault_of,
+    reset_of,
+    silence_error,
+)
 from cambrian_data.llm.ledger import Ledger, Sending, WrittenAnswer
 from cambrian_data.llm.limits import Gate, Pace
 from cambrian_data.llm.prices import Prices
-from cambrian_data.llm.reading import read_answer, read_json, read_usage
+from cambrian_data.llm.reading import USELESS, read_answer, read_to_keep, read_usage
 from cambrian_data.llm.settled import verdict
 from cambrian_data.llm.writing import GroupWriter
 from cambrian_data.records import RunFailed
 
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
+MAX_UNREACHABLE = 3
+"""Tries to reach a server that never answered: where nothing listens, more would not help."""
 
+_TOO_LONG = "the answer is too long"
+logger = logging.getLogger(__name__)
 
 Written = list[WrittenAnswer]
 
@@ -48,22 +61,6 @@ class Connection(Protocol):
     async def models(self) -> tuple[list[str], str]: ...
 
     async def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Counts:
-    """What was done so far."""
-
-    requests: int = 0
-    from_ledger: int = 0
-    sent: int = 0
-    retries: int = 0
-    repeated: int = 0
-    open: int = 0
-    over_budget: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    answers: Counter[str] = field(default_factory=Counter)
 
 
 class Caller:
@@ -92,7 +89,8 @@ class Caller:
         self._pace = Pace(config.requests_per_minute, config.tokens_per_minute)
         self._asked: set[str] = set()
         self._keys: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._has_answered = False
+        self._has_answered = self._is_there = False
+        self._warned: set[str] = set()
         self._silent_since: float | None = None
         self._jitter = random.Random()
 
@@ -170,6 +168,9 @@ class Caller:
             if fault is None or fault.kind == "rejected":
                 self._has_answered, self._silent_since = True, None
                 known = self._verdict(call.key, written, request)
+                if known is None and USELESS in written[-1].raw:
+                    detail = str(orjson.loads(written[-1].raw)[USELESS])
+                    self._warn(USELESS, detail, len(written) + 1, self._config.max_answers)
                 continue
             if fault.kind == "budget":
                 self.counts.over_budget += 1
@@ -184,9 +185,11 @@ class Caller:
                 )
             num_faults += 1
             self._silent_since = self._silent_since or time.monotonic()
-            if num_faults >= self._config.max_tries:
+            tries = self._tries(fault)
+            if num_faults >= tries:
                 self._check_silence(fault)
                 return self._without(call, "llm_error", fault.message)
+            self._warn(fault.word, fault.message, num_faults + 1, tries)
             await self._back_off(fault, num_faults)
         return replace(known, from_ledger=num_sent == 0)
 
@@ -222,6 +225,7 @@ class Caller:
                     reply = await self._connection.send(call.body)
                 finally:
                     self.counts.open -= 1
+                self._is_there = self._is_there or reply.status > 0
                 fault = self._judge(call, request.schema, reply)
                 if fault is None:
                     answer = await self._write_answer(request, call, sending, reply)
@@ -246,9 +250,12 @@ class Caller:
         self, request: LlmRequest, call: Encoded, sending: Sending, reply: Reply
     ) -> WrittenAnswer:
         """Write an answer down."""
-        answer = read_json(reply.body) or {}
+        answer, raw = read_to_keep(reply.body, fault=_TOO_LONG if reply.word == TOO_LARGE else "")
         outcome, _, _ = read_answer(answer, request.schema)
         usage = read_usage(answer, call.prompt_tokens)
+        if usage.is_estimated:
+            most = min(usage.completion_tokens, call.max_tokens)
+            usage = replace(usage, completion_tokens=most)
         cost_usd = self._prices.cost(
             self._model,
             usage.prompt_tokens,
@@ -259,7 +266,7 @@ class Caller:
             sending,
             outcome=outcome,
             status=reply.status,
-            raw=reply.body,
+            raw=raw,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             is_estimated=usage.is_estimated,
@@ -304,6 +311,20 @@ class Caller:
                 return
             self._check()
 
+    def _tries(self, fault: Fault) -> int:
+        """Return how often a request may end in a fault before it is given up."""
+        if fault.word == UNREACHABLE and not self._is_there:
+            return min(MAX_UNREACHABLE, self._config.max_tries)
+        return self._config.max_tries
+
+    def _warn(self, kind: str, message: str, number: int, most: int) -> None:
+        """Say why it takes so long; once for each kind of fault."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            server = self._connection.base_url
+            again = f"asked again, try {number} of {most}"
+            logger.warning("the LLM's server at %s: %s; %s", server, message, again)
+
     async def _back_off(self, fault: Fault, num_faults: int) -> None:
         """Wait as the server asks, else longer each time; after a 429 all callers wait."""
         backoff_s = min(FIRST_BACKOFF_S * 2 ** (num_faults - 1), MAX_BACKOFF_S)
@@ -327,12 +348,10 @@ class Caller:
         """Raise where the server answers nobody: the next request would fare no better."""
         silent_s = time.monotonic() - (self._silent_since or 0.0)
         is_away = not self._has_answered and fault.word == "connection"
-        if is_away or silent_s > self._config.max_silence_s:
-            raise RunFailed(
-                f"the server at {self._connection.base_url} has answered nothing for "
-                f"{silent_s:.0f} s (the last fault: {fault.message}). Start the same command again "
-                "when it does; answers that were paid for are kept"
-            )
+        is_nowhere = fault.word == UNREACHABLE and not self._is_there
+        if is_away or is_nowhere or silent_s > self._config.max_silence_s:
+            server = self._connection.base_url
+            raise silence_error(fault, server=server, silent_s=silent_s, is_nowhere=is_nowhere)
 
     def _judge(self, call: Encoded, schema: type[BaseModel], reply: Reply) -> Fault | None:
         """Return what is wrong; a trait that the call did without cannot be the reason."""

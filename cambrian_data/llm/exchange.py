@@ -5,6 +5,7 @@ Light to import: stages make requests and read answers without loading a client.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -55,6 +56,22 @@ class Asks(Protocol):
 
     def ask(self, requests: Iterable[LlmRequest]) -> list[LlmAnswer]:
         """Return the answers in the order of the requests."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a client did so far, as it counts."""
+
+    requests: int = 0
+    from_ledger: int = 0
+    sent: int = 0
+    retries: int = 0
+    repeated: int = 0
+    open: int = 0
+    over_budget: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,15 +12,30 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urljoin, urlsplit
 
-from cambrian_data.llm.bodies import COMPLETION_TOKENS, NO_SEED, NO_TEMPERATURE, PLAIN
+from cambrian_data.llm.bodies import COMPLETION_TOKENS, NO_SEED, NO_TEMPERATURE, PATH, PLAIN
 from cambrian_data.llm.reading import read_json
+from cambrian_data.llm.visible import one_line
 from cambrian_data.records import RunFailed, UserError
 
 MAX_MESSAGE = 500
+MAX_WAIT_S = 1e9
+"""A server that asks to wait longer asks to wait for ever."""
+TOO_LARGE, UNREACHABLE = "too_large", "unreachable"
+"""Words of replies: longer than is read, and none because nothing took the connection."""
 
 Kind = Literal[
-    "passing", "rate", "quota", "denied", "no_model", "trait", "blind", "rejected", "budget"
+    "passing",
+    "rate",
+    "quota",
+    "denied",
+    "no_model",
+    "redirect",
+    "trait",
+    "blind",
+    "rejected",
+    "budget",
 ]
 
 _QUOTA = re.compile(
@@ -35,6 +50,7 @@ _BLIND = re.compile(
     re.I,
 )
 _AGAIN_IN = re.compile(r"(?:try again|retry) in ((?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+)", re.I)
+_REDIRECTS = (301, 302, 303, 307, 308)
 _UNSUPPORTED = re.compile(r"unsupported|not support|unknown|unrecognized|not permitted|deprecated")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -42,7 +58,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back from the server; status 0: nothing did, and `word` says why."""
+    """What came back from the server; status 0: nothing did, and `word` says why.
+
+    With a status there is a word only where the body was not read whole.
+    """
 
     status: int
     body: bytes = b""
@@ -74,9 +93,12 @@ def fault_of(reply: Reply, *, now_s: float) -> Fault | None:
     """
     if not reply.status:
         return Fault("passing", reply.word, reply.word.split(":")[0])
-    answer = read_json(reply.body)
-    if reply.status == 200 and answer is not None and not answer.get("error"):
+    answer = None if reply.word else read_json(reply.body)
+    if reply.status == 200 and not (answer or {}).get("error") and not _is_cut(reply, answer):
         return None
+    location = reply.headers.get("location", "")
+    if reply.status in _REDIRECTS and location:
+        return Fault("redirect", one_line(location, MAX_MESSAGE), str(reply.status))
     word, message, code, param = _explain(reply, answer)
     wait_s = wait_of(reply.headers, now_s)
     asked = _AGAIN_IN.search(message)
@@ -102,13 +124,19 @@ def fault_of(reply: Reply, *, now_s: float) -> Fault | None:
     return Fault("rejected", message, word)
 
 
+def _is_cut(reply: Reply, answer: Mapping[str, Any] | None) -> bool:
+    """Whether the connection may have broken within JSON: nothing says where the body ends."""
+    has_end = "content-length" in reply.headers or "transfer-encoding" in reply.headers
+    return answer is None and not (has_end or reply.word) and reply.body.lstrip()[:1] in (b"{", b"")
+
+
 def fatal_error(
     fault: Fault, *, server: str, model: str, names: Sequence[str]
 ) -> UserError | RunFailed:
     """Return the error that ends the run after a fault, with what to do.
 
     Args:
-        fault: of one of the kinds quota, denied, blind and no_model.
+        fault: of one of the kinds quota, denied, blind, redirect and no_model.
         server: its address.
         model: the one that was asked.
         names: the models that the server has, where it says.
@@ -128,6 +156,11 @@ def fatal_error(
             f"the model {model} at {server} takes no pictures ({fault.message}): set "
             "llm.pictures=never, or take a model that sees"
         )
+    if fault.kind == "redirect":
+        return UserError(
+            f"the server at {server} answers with a redirect to {_target(server, fault.message)}: "
+            "set OPENAI_BASE_URL to it if it is yours"
+        )
     if not names or model in names:
         return UserError(
             f"the server at {server} serves no chat completions of {model} ({fault.message}): "
@@ -137,6 +170,37 @@ def fatal_error(
     return UserError(
         f"the server at {server} has no model {model!r} ({fault.message}); it has: {listed}"
     )
+
+
+def silence_error(fault: Fault, *, server: str, silent_s: float, is_nowhere: bool) -> RunFailed:
+    """Return the error that ends the run when a server answers nobody.
+
+    Args:
+        fault: the last one.
+        server: its address.
+        silent_s: for how long.
+        is_nowhere: whether nothing ever took a connection there.
+    """
+    kept = "start the same command again; answers that were paid for are kept"
+    if is_nowhere:
+        return RunFailed(
+            f"the server at {server} has answered nothing: it cannot be reached ({fault.message}). "
+            f"Start it, or set OPENAI_BASE_URL (or llm.base_url) to where it is, then {kept}"
+        )
+    return RunFailed(
+        f"the server at {server} has answered nothing for {silent_s:.0f} s (the last fault: "
+        f"{fault.message}). When it does, {kept}"
+    )
+
+
+def _target(server: str, location: str) -> str:
+    """Return the address of the server that a redirect leads to."""
+    try:
+        address = urljoin(server + PATH, location)
+        parts = urlsplit(address)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.removesuffix(PATH)}"
+    except ValueError:
+        return repr(location)
 
 
 def wait_of(headers: Mapping[str, str], now_s: float) -> float | None:
@@ -169,15 +233,15 @@ def reset_of(headers: Mapping[str, str]) -> float | None:
 def _explain(reply: Reply, answer: Mapping[str, Any] | None) -> tuple[str, str, str, str]:
     """Return word, message, code and parameter of a reply that is no answer."""
     if answer is None and reply.status == 200:
-        return "cut", "cut: the answer is not JSON, or only half of it", "", ""
+        return "cut", "cut: the answer is only half of its JSON", "", ""
     error: Any = (answer or {}).get("error") or answer or {}
     if not isinstance(error, dict):
         error = {"message": str(error)}
     text = error.get("message") or error.get("detail")
-    text = str(text) if text else reply.body[:MAX_MESSAGE].decode("utf-8", "replace")
+    text = str(text) if text else reply.body[: 4 * MAX_MESSAGE].decode("utf-8", "replace")
     word = str(reply.status) if reply.status != 200 else "error"
     code, param = str(error.get("code") or ""), str(error.get("param") or "")
-    return word, f"{word}: {text[:MAX_MESSAGE].strip()}", code, param
+    return word, f"{word}: {one_line(text, MAX_MESSAGE)}", code, param
 
 
 def _trait(message: str, code: str, param: str) -> str:
@@ -202,7 +266,7 @@ def _number(text: str | None) -> float | None:
         number = float(text or "")
     except ValueError:
         return None
-    return number if 0 <= number < 1e9 else None
+    return min(number, MAX_WAIT_S) if number >= 0 else None  # no number is not >= 0 either
 
 
 def _duration(text: str) -> float | None:
@@ -210,4 +274,4 @@ def _duration(text: str) -> float | None:
     parts = _DURATION.findall(text)
     if not parts:
         return _number(text)
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    return min(sum(float(number) * _SECONDS[unit] for number, unit in parts), MAX_WAIT_S)

@@ -2,7 +2,8 @@
 
 Models put JSON into fences, write prose around it, think aloud before it, and leave commas before
 brackets. All that is forgiven here; what the schema does not allow is not. Linear in the length of
-the text but for stray braces, of which few are tried; text is bounded.
+the text but for stray braces, of which few are tried; and only the beginning of a long text is
+searched, so that no answer holds up the others for longer than some hundredths of a second.
 """
 
 from __future__ import annotations
@@ -15,22 +16,28 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-MAX_CHARACTERS = 200_000
+MAX_WHOLE, MAX_SEARCHED = 60_000, 20_000
+"""Characters of an answer that is JSON and nothing else, and of one that JSON is looked for in."""
 MAX_STRAY_BRACES = 5
+MAX_BRACES = 2_000
 MAX_CANDIDATES = 20
+MAX_EXPLAINED = 50
 
 _THINKING = ("think", "thinking", "reasoning")
 _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n(.*?)```", re.S)
-_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', re.S)
+_IN_STRING = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
+_COMMA = re.compile(rf'("{_IN_STRING}(?:"|\\?\Z))|,(?=\s*[}}\]])', re.S)
+"""A string, whole or without an end, or a comma before a closing bracket outside of strings."""
 _OPENS_OBJECT = re.compile(r'\{\s*(?:"|\}|$)')
-_QUOTE_OR_BRACE = re.compile(r'["{}]')
-_STRING_END = re.compile(r'(?:\\.|[^"\\])*"', re.S)
+_QUOTE_OR_BRACES = re.compile(r'"|\{+|\}+')
+_STRING_END = re.compile(rf'{_IN_STRING}"', re.S)
 
 
 def parse(text: str, schema: type[BaseModel]) -> tuple[BaseModel | None, str]:
     """Return the object of a schema that a text holds, or None and where it fails.
 
-    Where several objects fit, the last is the answer: before it stand drafts and examples.
+    Where several objects fit, the last is the answer: before it stand drafts and examples. The
+    second is empty where the text holds no object at all.
     """
     fault = ""
     found: BaseModel | None = None
@@ -40,17 +47,18 @@ def parse(text: str, schema: type[BaseModel]) -> tuple[BaseModel | None, str]:
         except ValidationError as error:
             fault = fault or _explain(error)
         except ValueError as error:  # NaN, infinity, numbers too long to write
-            fault = fault or str(error)[:200]
+            fault = fault or str(error)[:200] or "the object does not fit the schema"
     return (found, "") if found is not None else (None, fault)
 
 
 def objects(text: str) -> list[dict[str, Any]]:
     """Return the JSON objects in a text: the whole of it, or those in fences, or those in prose."""
-    text = text[:MAX_CHARACTERS].strip("\ufeff \t\r\n")
-    whole = _load(text)
+    text = text.strip("\ufeff \t\r\n")
+    is_short = len(text) <= MAX_WHOLE and text.count("{") <= MAX_BRACES
+    whole = _load(text) if is_short else None
     if isinstance(whole, dict):
         return [whole]
-    text = _without_thinking(text)
+    text = _without_thinking(text)[:MAX_SEARCHED]
     for pieces in ([text], _FENCE.findall(text), _bracketed(text)):
         values = [_load(piece) for piece in deque(pieces, MAX_CANDIDATES)]
         found = [value for value in values if isinstance(value, dict)]
@@ -102,22 +110,27 @@ def _bracketed(text: str) -> Iterator[str]:
 def _closing(text: str, start: int) -> int | None:
     """Return where the brace at `start` is closed; braces in strings do not count."""
     depth, at = 0, start
-    while match := _QUOTE_OR_BRACE.search(text, at):
-        at = match.end()
-        if match[0] == '"':
+    while match := _QUOTE_OR_BRACES.search(text, at):
+        begin, at = match.span()
+        first = text[begin]
+        if first == '"':
             string = _STRING_END.match(text, at)
             if string is None:
                 return None
             at = string.end()
+        elif first == "{":
+            depth += at - begin
+        elif at - begin >= depth:
+            return begin + depth - 1
         else:
-            depth += 1 if match[0] == "{" else -1
-            if depth == 0:
-                return match.start()
+            depth -= at - begin
     return None
 
 
 def _explain(error: ValidationError) -> str:
     """Say where an object does not fit; not what stands there, which may be long."""
+    if error.error_count() > MAX_EXPLAINED:
+        return f"the object does not fit in {error.error_count()} places"
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     places = [f"{'.'.join(map(str, fault['loc'])) or 'object'}: {fault['msg']}" for fault in faults]
     return "; ".join(places[:3])[:300]

@@ -11,8 +11,10 @@ import orjson
 from pydantic import BaseModel
 
 from cambrian_data.llm.exchange import LlmAnswer, Outcome
+from cambrian_data.llm.faults import MAX_MESSAGE
 from cambrian_data.llm.ledger import WrittenAnswer
 from cambrian_data.llm.reading import read_answer
+from cambrian_data.llm.visible import one_line
 
 
 def verdict(
@@ -35,7 +37,7 @@ def verdict(
     for answer in reversed(written):
         raw = orjson.loads(answer.raw)
         if answer.status != 200:
-            found = "llm_error", None, str(raw["message"])
+            found = "llm_error", None, one_line(str(raw["message"]), MAX_MESSAGE)
             break
         read = read_answer(raw, schema)
         if read[0] == "ok":

@@ -15,6 +15,7 @@ from cambrian_data.engine.vqa.numbers import unknown_numbers
 from cambrian_data.engine.vqa.prompts import Pair
 from cambrian_data.llm.extractive import FigureText
 from cambrian_data.llm.phrases import tokens
+from cambrian_data.llm.visible import is_seen
 
 MAX_QUESTION_WORDS = 60
 ECHO_WORDS = 8
@@ -47,6 +48,7 @@ _ABOUT_TASK = re.compile(
     r"|\bignor(?:e|es|ed|ing) (?:\w+ ){0,3}instructions\b",
     re.IGNORECASE,
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KNOWS_NOT = re.compile(
     r"\b(?:cannot|can ?not|can't|could not) be (?:determined|answered|identified|told|inferred)"
     r" (?:from|by|with|based|without)\b"
@@ -59,12 +61,24 @@ _KNOWS_NOT = re.compile(
 
 
 def tidy(pair: Pair) -> Pair:
-    """Return the pair without white space and labels around question and answer."""
+    """Return the pair without white space and labels around question and answer.
+
+    Marks of writing direction and others that nobody sees go. Controls stay: they stand for what
+    is lost, or belong to a sequence that would be left as litter, and `find_fault` refuses them.
+    """
     question, answer = (
-        " ".join(_LABEL.sub("", unicodedata.normalize("NFC", text)).split())
+        " ".join(_LABEL.sub("", unicodedata.normalize("NFC", _without_marks(text))).split())
         for text in (pair.question, pair.answer)
     )
     return pair.model_copy(update={"question": question, "answer": answer})
+
+
+def _without_marks(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        character for character in text if is_seen(character) or _CONTROL.match(character)
+    )
 
 
 def find_fault(
@@ -106,6 +120,7 @@ def _misshapen(pair: Pair, max_answer_words: int) -> str | None:
 def _foreign(pair: Pair, system: str) -> str | None:
     """Say what in a pair comes from the prompt, from markup, or speaks about the task."""
     patterns = {
+        "holds a control character": _CONTROL,
         "echoes the prompt": _PROMPT_WORDS,
         "holds markup": _MARKUP,
         "holds an address": _ADDRESS,

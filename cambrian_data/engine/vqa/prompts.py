@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import re
-import unicodedata
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from cambrian_data.engine.vqa.config import KINDS, LlmWriterConfig
 from cambrian_data.engine.vqa.lengths import cut_words
 from cambrian_data.llm.extractive import FigureText
+from cambrian_data.llm.visible import only_seen
 from cambrian_data.records import draw
 
 PROMPT_VERSION = "figure-1"
@@ -190,14 +190,7 @@ def without_marks(text: str) -> str:
     Runs of three and more angle brackets become one, special tokens of chat templates are broken
     by a space, and characters that nobody sees go: controls, marks of writing direction, tags.
     """
-    text = "".join(character for character in text if _is_seen(character))
-    return _IN_CHAT_TOKEN.sub(" ", _BRACKETS.sub(lambda run: run[0][0], text))
-
-
-def _is_seen(character: str) -> bool:
-    if character.isspace() or character in "\u200c\u200d":  # joiners: Persian, Hindi
-        return True
-    return unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cs")
+    return _IN_CHAT_TOKEN.sub(" ", _BRACKETS.sub(lambda run: run[0][0], only_seen(text)))
 
 
 def _one_line(text: str, max_words: int) -> str:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cambrian_data.llm.faults import Reply, fault_of, wait_of
+from cambrian_data.llm.faults import Reply, fatal_error, fault_of, wait_of
 
 NOW = 1_700_000_000.0
 
@@ -33,7 +33,6 @@ def error(message: str = "no", **rest: str) -> bytes:
         (200, error("overloaded"), "passing"),
         (200, error("slow", code="rate_limit_exceeded"), "rate"),
         (200, b'{"choices": [', "passing"),
-        (200, b"[]", "passing"),
         (413, error(), "rejected"),
         (400, error("context length"), "rejected"),
         (400, b'{"message": "plain"}', "rejected"),
@@ -83,6 +82,10 @@ def test_traits(message, rest, trait):
         ({"retry-after-ms": "250", "retry-after": "3"}, 0.25),
         ({"retry-after": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10),
         ({"retry-after": "Tue, 14 Nov 2000 22:13:30 GMT"}, 0),
+        ({"retry-after": "99999999999"}, 1e9),
+        ({"retry-after": "1e999"}, 1e9),
+        ({"retry-after": "nan"}, None),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "9" * 400 + "s"}, 1e9),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-5"}, None),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0.5s"}, 360.5),
@@ -98,3 +101,33 @@ def test_waits(headers, seconds):
 def test_a_wait_in_the_message_counts():
     fault = fault_of(Reply(429, error("Please try again in 1m2.5s.")), now_s=NOW)
     assert fault is not None and fault.wait_s == 62.5
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"data: {}", b"[]", b"{", b""])
+def test_a_whole_body_is_an_answer_even_where_it_is_no_json(body):
+    whole = {"content-length": str(len(body))}
+    assert fault_of(Reply(200, body, whole), now_s=NOW) is None
+    may_be_cut = fault_of(Reply(200, body), now_s=NOW)
+    assert (may_be_cut is not None) == (body in (b"{", b""))
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://b.example/v2/chat/completions", "https://b.example/v2:"),
+        ("/v2/chat/completions", "http://a.example/v2:"),
+        ("https://u:p@b.example/x?key=s", "https://b.example/x:"),
+        ("http://[", "'http://['"),
+    ],
+)
+def test_a_redirect_names_both_addresses(location, shown):
+    fault = fault_of(Reply(307, b"", {"location": location}), now_s=NOW)
+    assert fault is not None and fault.kind == "redirect"
+    said = str(fatal_error(fault, server="http://a.example/v1", model="m", names=[]))
+    assert "server at http://a.example/v1 " in said and f"to {shown}" in said
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 503])
+def test_messages_hold_nothing_that_is_not_seen(status):
+    fault = fault_of(Reply(status, error("no\x1b[2J\u202e\x00\r\nyes")), now_s=NOW)
+    assert fault is not None and fault.message.isprintable() and "yes" in fault.message

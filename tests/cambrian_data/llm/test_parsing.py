@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import create_model
 
 from cambrian_data.llm.parsing import objects, parse
 from tests.cambrian_data.llm.servers import GOOD, QA
@@ -70,8 +71,29 @@ def test_what_is_not(text, fault):
         "<think>" * 50_000,
         "{}" * 100_000,
         '{"a" ' * 100_000,
+        '{"a":"' + '\\"' * 1_000_000,
+        '{"a":"' + '\\"' * 1_000_000 + "\\",
+        "{" * 10_000_000,
+        "text {x} " + '{"a":"' + '\\"' * 9_000,
     ],
 )
 def test_hostile_text_takes_no_time(text):
     assert parse(text, QA)[0] is None
     assert all(not value for value in objects(text))
+
+
+def test_only_the_beginning_of_a_long_text_is_searched():
+    assert parse("x" * 1_000 + GOOD, QA)[0] is not None
+    assert parse("x" * 1_000_000 + GOOD, QA)[0] is None
+    long = GOOD.replace("This.", "y" * 50_000)
+    assert parse(long, QA)[0] is not None
+    assert parse("<think>" + "x" * 1_000_000 + "</think>" + GOOD, QA)[0] is not None
+
+
+def test_a_thousand_faults_are_counted_and_not_told():
+    _, fault = parse('{"question": {' + ",".join(f'"{i}": {{}}' for i in range(9)) + "}}", QA)
+    assert "question" in fault
+    many = create_model("Many", items=(list[QA], ...))
+    assert parse('{"items": [' + "3," * 999 + "3]}", many)[1] == (
+        "the object does not fit in 1000 places"
+    )

@@ -144,3 +144,16 @@ def test_numbers_are_free_where_the_picture_was_seen() -> None:
     assert fault("There are 77 cells.") is None
     found = fault("There are 77 cells.", has_seen=False)
     assert found == ("ungrounded", "neither caption nor prose has 77")
+
+
+@pytest.mark.parametrize("sign", ["\x1b[31m", "\x00", "\x07", "\x9b", "\x7f"])
+def test_controls_are_refused(sign: str) -> None:
+    for found in (fault(f"A {sign}cell."), fault("A cell.", f"What {sign}is it?")):
+        assert found and found[0] == "malformed" and found[1].isprintable()
+
+
+def test_what_nobody_sees_goes() -> None:
+    hidden = "\u202eA c\u200bel\u00adl\ufeff\U000e0041 \u2066is\n\u200e here."
+    said = Pair(kind="count", question=hidden, answer="\u0645\u06cc\u200c\u062e", grounded=True)
+    assert tidy(said).question == "A cell is here."
+    assert tidy(said).answer == "\u0645\u06cc\u200c\u062e"
