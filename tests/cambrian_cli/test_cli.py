@@ -194,8 +194,9 @@ def test_dry_runs_do_nothing(demo, command, tmp_path):
             )
         )
     )
-    assert plan["pages"] > 0 and plan["cost_usd"] == 0
-    assert not list((tmp_path / "ws" / "engine").glob("physics*"))
+    assert plan["pages"] > 0 and plan["llm"]["cost_usd"] == 0
+    assert not list((tmp_path / "ws" / "engine").glob("physics*/samples/*"))
+    assert not list((tmp_path / "ws" / "pool").glob("engine*"))
     plan = json.loads(ok(command("data", "curate", "--dry-run", "--json", "-w", demo[0])))
     assert plan["plan"]["size"] == demo[1]["curate"]["samples"]
     plan = json.loads(

@@ -11,6 +11,7 @@ import pytest
 from cambrian_data.catalog import query
 from cambrian_data.curation.ingest_file import ingest_file
 from cambrian_data.engine.corpus import INSTRUCTION_IMAGES, INSTRUCTIONS
+from cambrian_data.engine.options import EngineOptions
 from cambrian_data.records import RunFailed, UserError
 from cambrian_data.shards import read_shards, verify_shards
 from cambrian_data.workspace import Workspace, WorkspaceError
@@ -23,7 +24,7 @@ from tests.trees import tree
 def pool(tmp_path_factory):
     """A workspace whose pool holds an engine run and the embedded instructions."""
     workspace = Workspace.create(tmp_path_factory.mktemp("curate") / "ws")
-    run_engine(workspace, topic="optics", offline=True)
+    run_engine(workspace, EngineOptions(topic="optics", offline=True))
     ingest_file(workspace, file=INSTRUCTIONS, images=INSTRUCTION_IMAGES, name="instructions")
     return workspace
 
