@@ -260,7 +260,7 @@ def _writer(workspace: Workspace, recipe: EngineRecipe, llm: LlmClient | None) -
     if llm is None:
         return ExtractiveWriter(recipe.vqa)
     return LlmWriter(
-        llm, recipe.vqa, workspace_root=workspace.root, model=llm.model, can_see=llm.sends_pictures
+        llm, recipe.vqa, workspace_root=workspace.root, model=llm.model, can_see=llm.can_see
     )
 
 

@@ -95,11 +95,9 @@ class LlmClient:
         self._is_closed = False
 
     @property
-    def sends_pictures(self) -> bool:
-        """Whether requests should carry pictures: as the recipe says, or as the model is known."""
-        if self.config.pictures == "auto":
-            return bool(self.prices.can_see(self.model))
-        return self.config.pictures == "always"
+    def can_see(self) -> bool:
+        """Whether the model takes pictures, as its price list or its name says."""
+        return bool(self.prices.can_see(self.model))
 
     # ------------------------------------------------------------------------------- asking
 

@@ -6,8 +6,6 @@ environment only.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from cambrian_data.recipes import Config
@@ -40,11 +38,7 @@ class LlmConfig(Config):
     """Sent with every request. Empty: not sent, the server's own holds."""
     seed: int | None = None
     """Sent with every request. Empty: not sent."""
-    max_tokens: int = Field(default=1_024, ge=1)
-    """Longest answer, in tokens, where a stage does not say otherwise."""
     expected_completion_tokens: int | None = Field(default=None, ge=1)
     """Tokens of a usual answer, for the estimate before a run. Empty: the longest there can be."""
-    pictures: Literal["auto", "always", "never"] = "auto"
-    """Whether pictures are sent. auto: where the model is known to see."""
     prices: str = ""
     """Path of a price file that is merged over the one that comes with the project."""

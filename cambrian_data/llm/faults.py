@@ -154,7 +154,7 @@ def fatal_error(
     if fault.kind == "blind":
         return UserError(
             f"the model {model} at {server} takes no pictures ({fault.message}): set "
-            "llm.pictures=never, or take a model that sees"
+            "vqa.llm.show_picture=never, or take a model that sees"
         )
     if fault.kind == "redirect":
         return UserError(

@@ -258,7 +258,7 @@ def test_a_model_that_cannot_see_is_an_error(tiny, client):
     server = tiny(lambda call, number: (400, {"error": {"message": message}}))
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     request = LlmRequest(messages=[{"role": "user", "content": [picture]}], schema=QA, max_tokens=9)
-    with pytest.raises(UserError, match=r"llm\.pictures=never"):
+    with pytest.raises(UserError, match=r"vqa\.llm\.show_picture=never"):
         client(server.url).ask([request])
     assert client(server.url).ask([ask_for("a")])[0].outcome == "llm_error"
 
