@@ -16,10 +16,10 @@ from cambrian_data.engine.html_body import looks_like_html, looks_like_json, rea
 from cambrian_data.engine.licenses import page_license
 from cambrian_data.engine.wiki import Wikis
 from cambrian_data.web.answers import Answer
+from cambrian_data.web.optout import opt_out
 
 if TYPE_CHECKING:
     from cambrian_data.web.http import HttpClient
-from cambrian_data.web.optout import opt_out
 
 _PAGE_TYPES = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.1"
 _PICTURE_TYPES = "image/*,*/*;q=0.1"
