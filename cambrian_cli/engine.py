@@ -37,7 +37,7 @@ def start_engine(
     if interval_s is None:
         run_once(path, options, **arguments)
     else:
-        run_every(path, interval_s, replace(options, refresh=True), **arguments)
+        run_every(path, interval_s, options, **arguments)
 
 
 def run_once(path: Path, options: EngineOptions, **arguments: Any) -> None:
@@ -56,7 +56,7 @@ def run_once(path: Path, options: EngineOptions, **arguments: Any) -> None:
 
 
 def run_every(path: Path, interval_s: float, options: EngineOptions, **arguments: Any) -> None:
-    """Run again and again; each run asks anew for what was fetched before its day.
+    """Run again and again; each run asks anew for what was fetched before its turn.
 
     A run that fails is told and tried again at the next turn; a mistake in the command ends it.
     """
@@ -64,7 +64,7 @@ def run_every(path: Path, interval_s: float, options: EngineOptions, **arguments
     while True:
         output.err.print(f"run of {utc_now()}")
         try:
-            run_once(path, options, **arguments)
+            run_once(path, replace(options, refresh_from=utc_now()), **arguments)
         except RunFailed as error:
             output.err.print(f"this run failed: {error}", markup=False)
         due = max(due + interval_s, time.time())

@@ -29,6 +29,8 @@ class EngineOptions:
     """Fetch from private and loopback addresses too."""
     refresh: bool = False
     """Ask again for what was fetched before today; a run of its own for each day."""
+    refresh_from: str | None = None
+    """Ask again for what was fetched before this time (ISO 8601, UTC): a turn of a schedule."""
     budget_usd: float | None = None
     """What this run may spend on the LLM; the same command goes on later."""
     limit: int | None = None
@@ -49,7 +51,8 @@ class EngineOptions:
     @property
     def refresh_since(self) -> str | None:
         """The time (ISO 8601, UTC) before which answers are too old; None: by their age alone."""
-        return f"{utc_today()}T00:00:00Z" if self.refresh else None
+        today = f"{utc_today()}T00:00:00Z" if self.refresh else None
+        return self.refresh_from or today
 
     def wanted(self) -> list[dict[str, Any]]:
         """Return fields, subfields and topics as JSON data, then drops for unreadable lines.
