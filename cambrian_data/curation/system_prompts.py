@@ -4,6 +4,7 @@ Trained on many short answers, a model answers everything in a word (the "answer
 Cambrian-1, arXiv 2406.16860). Samples whose answers are all short, or all an option's letter, get a
 system prompt that asks for that form, drawn by seed and id. Questions that ask for a form already,
 and samples that have a system prompt, are left as they are. No text of a turn is changed.
+Works on whole columns, some microseconds a sample; what is counted is in `prompt_stats`.
 """
 
 from __future__ import annotations
@@ -13,23 +14,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
-from cambrian_data.curation.turns import Turns, batches_of, flags, numbers, turns_of
+from cambrian_data.curation.draws import draw_all, id_numbers
+from cambrian_data.curation.prompt_stats import (
+    PROMPTED,
+    Kinds,
+    add_counts,
+    count_prompts,
+    merge_prompt_stats,
+)
+from cambrian_data.curation.text_counts import TextCounts, counts_of
+from cambrian_data.curation.turns import Turns, batches_of, flags, turns_of
 from cambrian_data.recipes import Config
-from cambrian_data.records import SAMPLE, draw
+from cambrian_data.records import SAMPLE
 
-PROMPTS_VERSION = "1"
-KINDS = ("short", "choice", "chat")
-"""Kinds of answers that get a prompt; the others are given, hinted and long."""
+__all__ = ["SystemPromptsConfig", "WeightedPrompt", "assign", "merge_prompt_stats"]
 
 # Two lines, or two places in a line, that begin with A and B as options do.
-_SENTENCE = r"[.!?][\"')\]]*\s*$"
 _OPTIONS = r"(?s)(^|\s)\(?A[.):]\s*\S.*\s\(?B[.):]\s*\S"
 _LETTER = r"^\s*\(?[A-Za-z][.)]?\)?\.?\s*$"
+_SENTENCE_ENDS = ".!?\u2026\u3002\uff01\uff1f\u0964"
+"""Signs that end a sentence: also those of Chinese, Japanese and Hindi."""
+_QUOTES = "\"')]}*_\u2019\u201d\u00bb\u300d"
+"""What may stand behind the end of a sentence: quotes, brackets, marks of bold type."""
+_APOSTROPHE = "['\u2019]"
 
 
 class WeightedPrompt(Config):
@@ -89,9 +100,16 @@ class SystemPromptsConfig(Config):
             "answer with the letter",
             "answer yes or no",
             "yes or no only",
+            "one-sentence caption",
+            "one sentence caption",
+            "short description",
+            "brief description",
+            "in a few words",
+            "as few words as possible",
         ]
     )
-    """Words in a question, in any case, that show that it asks for a form of answer itself."""
+    """Words in a question that show that it asks for a form of answer itself; in any case, with any
+    white space between them and either form of apostrophe. The prompts above are hints, too."""
     seed: int = 0
     """Which samples get which prompt."""
 
@@ -103,114 +121,109 @@ class SystemPromptsConfig(Config):
         return hints
 
 
-def assign(samples: pa.Table, config: SystemPromptsConfig) -> tuple[pa.Table, dict[str, Any]]:
+def assign(
+    samples: pa.Table | pa.RecordBatch, config: SystemPromptsConfig
+) -> tuple[pa.Table, dict[str, Any]]:
     """Set the column `system`.
 
     Returns:
-        The table, and by source the lengths of answers and how many samples are of which kind.
+        The table, and this part's numbers for `merge_prompt_stats`.
     """
-    if not samples.num_rows:
-        return samples, {"version": PROMPTS_VERSION, "assigned": {}, "sources": {}}
-    found = [_kinds(batch, config) for batch in batches_of(samples)]
-    kinds = np.concatenate([kind for kind, _ in found])
-    systems, given = [], samples["system"].to_pylist()
-    for kind, sample_id, system in zip(
-        kinds.tolist(), samples["id"].to_pylist(), given, strict=True
-    ):
-        systems.append(_prompt(kind, sample_id, config) if system is None else system)
+    if isinstance(samples, pa.RecordBatch):
+        samples = pa.Table.from_batches([samples])
+    systems: list[pa.Array] = []
+    counted = []
+    for batch in batches_of(samples):
+        turns = turns_of(batch)
+        counts = counts_of(turns.text)
+        kinds = _kinds(batch, turns, counts, config)
+        number = _prompt_numbers(kinds, batch.column("id"), config)
+        is_answer = ~turns.is_human
+        counted.append(
+            count_prompts(
+                batch.column("source"),
+                kinds,
+                number >= 0,
+                answer_row=turns.row[is_answer],
+                words=counts.words[is_answer],
+            )
+        )
+        texts = [prompt.text for kind in PROMPTED for prompt in getattr(config, kind)]
+        drawn = pa.array(texts, pa.string()).take(pa.array(number, mask=number < 0))
+        systems.append(pc.coalesce(batch.column("system"), drawn))
     place = SAMPLE.get_field_index("system")
-    column = pa.array(systems, pa.string())
-    prompted = samples.set_column(place, SAMPLE.field("system"), column)
-    is_new = np.array([system is not None for system in systems]) & (kinds != "given")
-    return prompted, _stats(samples, kinds, is_new, pl.concat([words for _, words in found]))
+    column = pa.chunked_array(systems, pa.string())
+    return samples.set_column(place, SAMPLE.field("system"), column), add_counts(counted)
 
 
-def _kinds(batch: pa.RecordBatch, config: SystemPromptsConfig) -> tuple[np.ndarray, pl.DataFrame]:
-    """Return the kind of every sample, and (source, words) of every answer."""
-    turns = turns_of(batch)
-    words = numbers(pc.count_substring_regex(turns.text, r"\S+"))
+def _kinds(
+    batch: pa.RecordBatch, turns: Turns, counts: TextCounts, config: SystemPromptsConfig
+) -> np.ndarray:
+    """Return the kind of every sample, a place in `KINDS`, int8 [rows]."""
     is_answer = ~turns.is_human
-    is_long = words >= config.chat_min_words
-    is_kind = {
-        "given": flags(pc.is_valid(batch.column("system"))),
-        "hinted": turns.any(turns.is_human & _matches(turns.text, _any_of(config.format_hints))),
-        "choice": _is_choice(turns),
-        "short": ~turns.any(is_answer & (words > config.max_words)),
-        "medium": turns.any(is_answer & ~(_matches(turns.text, _SENTENCE) & is_long)),
-    }
-    kinds = np.select(list(is_kind.values()), list(is_kind), default="long")
-    sources = np.array(batch.column("source").to_pylist(), dtype=object)
-    answers = pl.DataFrame(
-        {
-            "source": pl.Series(sources[turns.row[is_answer]].tolist(), dtype=pl.String),
-            "words": words[is_answer],
-        }
-    )
-    return kinds, answers
+    questions = turns.text.filter(pa.array(turns.is_human))
+    asked_in = turns.row[turns.is_human]
+    kinds = np.full(turns.num_rows, Kinds.LONG, dtype=np.int8)
+
+    def has_question(pattern: str) -> np.ndarray:
+        found = np.zeros(turns.num_rows, dtype=bool)
+        found[asked_in[flags(pc.match_substring_regex(questions, pattern))]] = True
+        return found
+
+    is_explained = _is_sentence(turns, counts, at_least=config.chat_min_words)
+    kinds[turns.any(is_answer & ~is_explained)] = Kinds.MEDIUM
+    kinds[~turns.any(is_answer & (counts.words > config.max_words))] = Kinds.SHORT
+    by_letter = ~turns.any(is_answer & ~_is_letter(turns, counts))
+    if by_letter.any():
+        kinds[by_letter & has_question(_OPTIONS)] = Kinds.CHOICE
+    # A prompt that an export put into the question is one that is not given again.
+    prompts = [prompt.text for kind in PROMPTED for prompt in getattr(config, kind)]
+    if hints := [*config.format_hints, *prompts]:
+        kinds[has_question(_any_of(hints))] = Kinds.HINTED
+    kinds[flags(pc.is_valid(batch.column("system")))] = Kinds.GIVEN
+    return kinds
 
 
-def _is_choice(turns: Turns) -> np.ndarray:
-    """Return for every sample whether it shows options and is answered by letters alone."""
-    has_options = turns.any(turns.is_human & _matches(turns.text, _OPTIONS))
-    has_other_answer = turns.any(~turns.is_human & ~_matches(turns.text, _LETTER))
-    return has_options & ~has_other_answer
+def _is_letter(turns: Turns, counts: TextCounts) -> np.ndarray:
+    """Return for every turn whether it is an answer of a single letter, as of an option."""
+    found = ~turns.is_human & (counts.words <= 2) & (counts.characters <= 16)
+    found[found] = flags(pc.match_substring_regex(turns.text.filter(pa.array(found)), _LETTER))
+    return found
 
 
-def _matches(text: pa.Array, pattern: str) -> np.ndarray:
-    return flags(pc.match_substring_regex(text, pattern))
+def _is_sentence(turns: Turns, counts: TextCounts, *, at_least: int) -> np.ndarray:
+    """Return for every turn whether it is an answer of so many words that ends as a sentence."""
+    found = ~turns.is_human & (counts.words >= at_least)
+    end = pc.utf8_slice_codeunits(turns.text.filter(pa.array(found)), -16, 2**31 - 1)
+    end = pc.utf8_rtrim(pc.utf8_rtrim_whitespace(end), _QUOTES)
+    found[found] = flags(pc.match_substring_regex(end, f"[{_SENTENCE_ENDS}]$"))
+    return found
 
 
 def _any_of(hints: Sequence[str]) -> str:
-    """Return a pattern for any of the hints in any case; one that matches nothing for none."""
-    return "(?i)" + "|".join(map(re.escape, hints)) if hints else r"[^\s\S]"
+    """Return a pattern for any of the hints."""
+    written = [r"\s+".join(map(re.escape, hint.split())) for hint in hints]
+    return "(?i)" + re.sub(_APOSTROPHE, _APOSTROPHE, "|".join(written))
 
 
-def _prompt(kind: str, sample_id: str, config: SystemPromptsConfig) -> str | None:
-    if kind == "long":
-        is_chat = draw(config.seed, "chat_share", sample_id) < config.chat_share
-        kind = "chat" if is_chat else kind
-    if kind not in KINDS:
-        return None
-    prompts: list[WeightedPrompt] = getattr(config, kind)
-    at = draw(config.seed, "system_prompt", sample_id) * sum(prompt.weight for prompt in prompts)
-    for prompt in prompts:
-        at -= prompt.weight
-        if at < 0:
-            return prompt.text
-    return prompts[-1].text if prompts else None
-
-
-def _stats(
-    samples: pa.Table, kinds: np.ndarray, is_new: np.ndarray, answers: pl.DataFrame
-) -> dict[str, Any]:
-    frame = pl.DataFrame(
-        {
-            "source": pl.Series(samples["source"].to_pylist(), dtype=pl.String),
-            "kind": kinds.tolist(),
-            "new": is_new,
-        }
-    )
-    lengths = answers.group_by("source").agg(
-        *(
-            pl.col("words").quantile(q, "lower").cast(pl.Int64).alias(name)
-            for name, q in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))
-        ),
-        pl.col("words").max().alias("max"),
-    )
-    sources: dict[str, Any] = {
-        row["source"]: {"answer_words": {k: row[k] for k in ("p10", "p50", "p90", "max")}}
-        for row in lengths.sort("source").to_dicts()
+def _prompt_numbers(kinds: np.ndarray, ids: pa.Array, config: SystemPromptsConfig) -> np.ndarray:
+    """Return which prompt each sample gets, counted through the lists in turn; -1 for none."""
+    high, _ = id_numbers(ids)
+    share = draw_all(config.seed, "system_prompt", high)
+    asks_for = {
+        "short": kinds == Kinds.SHORT,
+        "choice": kinds == Kinds.CHOICE,
+        "chat": (kinds == Kinds.LONG)
+        & (draw_all(config.seed, "chat_share", high) < config.chat_share),
     }
-    for source, group in frame.sort("source").group_by("source", maintain_order=True):
-        sources.setdefault(str(source[0]), {}).update(
-            samples=group.height, assigned=int(group["new"].sum()), kinds=_tally(group["kind"])
-        )
-    return {
-        "version": PROMPTS_VERSION,
-        "assigned": _tally(frame.filter("new")["kind"].replace("long", "chat")),
-        "sources": sources,
-    }
-
-
-def _tally(kinds: pl.Series) -> dict[str, int]:
-    return {row["kind"]: row["count"] for row in kinds.value_counts().sort("kind").to_dicts()}
+    number = np.full(len(kinds), -1, dtype=np.int64)
+    first = 0
+    for kind in PROMPTED:
+        weights = np.array([prompt.weight for prompt in getattr(config, kind)])
+        if len(weights):
+            bounds = np.cumsum(weights) / weights.sum()
+            rows = asks_for[kind]
+            place = np.searchsorted(bounds, share[rows], side="right")
+            number[rows] = first + np.minimum(place, len(weights) - 1)
+        first += len(weights)
+    return number

@@ -7,7 +7,14 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from cambrian_data.curation.system_prompts import SystemPromptsConfig, WeightedPrompt, assign
+from cambrian_data.curation import turns as turns_module
+from cambrian_data.curation.system_prompts import (
+    SystemPromptsConfig,
+    WeightedPrompt,
+    assign,
+    merge_prompt_stats,
+)
+from cambrian_data.export import llava_row
 from cambrian_data.records import SAMPLE
 
 CONFIG = SystemPromptsConfig()
@@ -36,6 +43,17 @@ def prompt_of(samples, row, config=CONFIG):
         (("Which? (A) a cat (B) a dog", "A."), "choice"),
         ((OPTIONS, "A dog"), "short"),
         (("What letter is it?", "B"), "short"),
+        (("What is it?", "A cat.", OPTIONS, "B"), "short"),
+        ((OPTIONS, "B", OPTIONS, "(C)"), "choice"),
+        ((OPTIONS, "B or C"), "short"),
+        ((OPTIONS, f"B, since {LONG}"), None),
+        (("\u732b\u5728\u54ea\u91cc\uff1f", "\u6c99\u53d1"), "short"),
+        (
+            ("\u732b\u5728\u54ea\u91cc\uff1f", "\u732b\u5728\u6c99\u53d1\u4e0a\u7761\u89c9" * 3),
+            None,
+        ),
+        (("What?\nProvide a one-sentence\ncaption.", "A cat."), None),
+        (("Which?\nAnswer with the option\u2019s letter.", "B"), None),
         ((f"{OPTIONS}\nAnswer with the option's letter from the given choices.", "B"), None),
         (("What is it?\nAnswer the question using a SINGLE WORD or phrase.", "Cat"), None),
     ],
@@ -53,6 +71,8 @@ def test_kinds(samples, sample, turns, kind):
     [
         (LONG, True),
         (f'{LONG[:-1]}."', True),
+        (f"{LONG[:-1]}!**  \n", True),
+        ("\u5b83\u662f\u4e00\u53ea\u732b\u7684\u7167\u7247" * 4 + "\u3002", True),
         (
             "Refractive index of crown glass against the wavelength of light in air, in colour",
             False,
@@ -77,24 +97,20 @@ def test_nothing_else_changes_and_numbers_are_given(samples, sample):
         sample("What?", LONG, source="s"),
         sample("Who?", "A cat.", system="Mine.", source="t"),
     )
-    prompted, stats = assign(table, CONFIG)
+    prompted, part = assign(table, CONFIG)
     assert prompted.schema == SAMPLE
     assert prompted.drop(["system"]).equals(table.drop(["system"]))
+    stats = merge_prompt_stats([part])
     assert stats["assigned"] == {"short": 1}
-    assert stats["sources"] == {
-        "s": {
-            "answer_words": {"p10": 2, "p50": 2, "p90": 2, "max": 13},
-            "samples": 2,
-            "assigned": 1,
-            "kinds": {"long": 1, "short": 1},
-        },
-        "t": {
-            "answer_words": {"p10": 2, "p50": 2, "p90": 2, "max": 2},
-            "samples": 1,
-            "assigned": 0,
-            "kinds": {"given": 1},
-        },
-    }
+    assert list(stats["sources"]) == ["s", "t"]
+    of_s, of_t = stats["sources"].values()
+    assert of_s["answer_words"] == {"p10": 2, "p50": 2, "p90": 2, "max": 13}
+    assert (of_s["samples"], of_s["assigned"]) == (2, 1)
+    assert of_s["kinds"] == {"long": 1, "short": 1}
+    assert of_s["unprompted_before"]["answers"] == 2
+    assert of_s["unprompted_after"]["p10"] == 13
+    assert (of_t["samples"], of_t["assigned"], of_t["kinds"]) == (1, 0, {"given": 1})
+    assert of_t["unprompted_before"]["p50"] is None
 
 
 def test_longest_short_answer(samples, sample):
@@ -105,7 +121,7 @@ def test_longest_short_answer(samples, sample):
 def test_share_of_long_answers_gets_the_chat_prompt(samples, sample):
     table = samples(*(sample(f"What is {n}?", LONG) for n in range(1000)))
     prompted, stats = assign(table, SystemPromptsConfig(chat_share=0.3))
-    count = stats["assigned"]["chat"]
+    count = merge_prompt_stats([stats])["assigned"]["chat"]
     assert 250 < count < 350
     assert prompted["system"].to_pylist().count(CONFIG.chat[0].text) == count
 
@@ -141,4 +157,50 @@ def test_empty_hint_is_refused():
 
 def test_nothing_stays_nothing(samples):
     table, stats = assign(samples(), CONFIG)
-    assert (table.num_rows, stats["assigned"]) == (0, {})
+    assert table.equals(samples())
+    merged = merge_prompt_stats([stats])
+    assert (merged["assigned"], merged["sources"]) == ({}, {})
+
+
+@pytest.mark.parametrize("form", ["key", "question"])
+def test_a_prompt_that_was_exported_is_not_given_again(samples, sample, form):
+    config = SystemPromptsConfig(chat_share=1)
+    rows = [
+        sample(question, answer)
+        for n in range(40)
+        for question, answer in ((f"What is {n}?", "Cat"), (f"{n} {OPTIONS}", "B"), ("Who?", LONG))
+    ]
+    prompted, _ = assign(samples(*rows), config)
+    assert set(prompted["system"].to_pylist()) == {
+        prompt.text for prompt in [*config.short, *config.choice, *config.chat]
+    }
+    exported = [llava_row(row, form) for row in prompted.to_pylist()]
+    back = samples(
+        *(
+            sample(*(turn["value"] for turn in row["conversations"]), system=row.get("system"))
+            for row in exported
+        )
+    )
+    again, stats = assign(back, config)
+    assert again.equals(back)
+    assert merge_prompt_stats([stats])["assigned"] == {}
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7])
+def test_neither_batches_nor_parts_make_a_difference(samples, sample, monkeypatch, batch_rows):
+    answers = ["Cat", LONG, "B", "a few more words than five of them"]
+    rows = [
+        sample(
+            f"{n} {OPTIONS}", answers[n % 4], source=f"s{n % 3}", system="x" if n % 9 == 0 else None
+        )
+        for n in range(60)
+    ]
+    config = SystemPromptsConfig(chat_share=0.5)
+    whole, stats = assign(samples(*rows), config)
+    monkeypatch.setattr(turns_module, "BATCH_ROWS", batch_rows)
+    pieces = [assign(samples(*rows[n : n + 13]), config) for n in range(0, 60, 13)]
+    systems = [text for table, _ in pieces for text in table["system"].to_pylist()]
+    assert systems == whole["system"].to_pylist()
+    assert merge_prompt_stats(part for _, part in pieces[::-1]) == merge_prompt_stats([stats])
+    batches = assign(samples(*rows).combine_chunks().to_batches()[0], config)
+    assert batches[0].equals(whole)
