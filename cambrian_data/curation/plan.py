@@ -2,23 +2,38 @@
 
 Counts per source -> a plan: caps per source, shares per category, a size, and a rule for when they
 conflict. The arithmetic is exact (fractions, no floats); the plan says which category binds and
-what size it would allow. Source of caps and shares: Cambrian-1 (arXiv 2406.16860), "Data Curation";
-the published shares add up to 100.40 and are rescaled.
+what size it would allow. docs/mixture.md has the definitions. Source of caps and shares: Cambrian-1
+(arXiv 2406.16860), "Data Curation"; the published shares add up to 100.40 and are rescaled.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cambrian_data.curation.planned import CategoryShare, MixturePlan, SourceShare, notes_of
+from cambrian_data.curation.shares import apportion, fill, water_fill
 from cambrian_data.recipes import Config
 from cambrian_data.records import UserError
+
+__all__ = [
+    "PUBLISHED_RATIOS",
+    "CategoryShare",
+    "MixtureConfig",
+    "MixturePlan",
+    "SourceShare",
+    "apportion",
+    "fill",
+    "is_named",
+    "plan_mixture",
+    "water_fill",
+]
 
 PUBLISHED_RATIOS = {
     "language": 21.00,
@@ -35,14 +50,17 @@ Counts = Mapping[str, tuple[str, int]] | Mapping[tuple[str, str], int]
 """Samples in the pool: by source its category and its number, or, where a source stands in several
 categories, by (source, category) the number."""
 
-_Pairs = Mapping[tuple[str, str], int]
+Pair = tuple[str, str]
+"""A source and a category."""
 
 
 class MixtureConfig(Config):
-    """What the mixture should look like, and what gives way."""
+    """What the mixture should look like, what gives way, and which samples are chosen."""
 
-    max_per_source: int = Field(default=350_000, ge=1)
-    """Cap on the samples of one source. Source: Cambrian-1, "Data Balancing"."""
+    sources: list[str] = Field(default_factory=lambda: ["*"], min_length=1)
+    """Sources that may give samples, by name; * stands for anything."""
+    max_per_source: int | None = Field(default=350_000, ge=1)
+    """Cap on the samples of one source; null: none. Source: Cambrian-1, "Data Balancing"."""
     caps: dict[str, int] = Field(default_factory=dict)
     """Caps of single sources, instead of `max_per_source`; 0 leaves a source out."""
     ratios: dict[str, float] | None = Field(default_factory=lambda: dict(PUBLISHED_RATIOS))
@@ -50,11 +68,21 @@ class MixtureConfig(Config):
     categories as they come, after the caps."""
     size: int | None = Field(default=None, ge=1)
     """Samples wanted; null: as many as caps and ratios allow."""
-    on_conflict: Literal["shrink", "fill"] = "shrink"
+    on_conflict: Literal["shrink", "fill", "repeat"] = "shrink"
     """When the pool cannot give size and ratios both: shrink holds the ratios and gives fewer
-    samples; fill holds the size and lets the ratios slip, by as little as can be."""
+    samples; fill holds the size and lets the ratios slip, by as little as can be; repeat is shrink
+    on a pool that has every sample `repeat_limit` times."""
+    repeat_limit: int = Field(default=2, ge=1)
+    """How often one sample may stand in the mixture, under `repeat`. Caps hold all the same."""
     min_per_source: int = Field(default=0, ge=0)
-    """A source that has fewer samples than this, after its cap, is left out."""
+    """A source that has fewer samples than this, after its cap, is left out. Every other one gives
+    at least this many, unless its category is too small for that: then the ratios hold, all
+    sources of the category give as evenly as they can, and the plan names them."""
+    choice: Literal["random", "quality", "diverse"] = "random"
+    """Which samples of a source are taken where not all are: by hash; those with the best score;
+    or first one of every picture and of every opening of a question."""
+    score: str = Field(default="quality", min_length=1)
+    """Name of the score that `choice: quality` goes by, higher first; rows without it come last."""
     seed: int = 0
     """Which samples are chosen."""
 
@@ -82,75 +110,6 @@ class MixtureConfig(Config):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class SourceShare:
-    """What a source gives in one category; `cap` is its part of the source's cap."""
-
-    source: str
-    category: str
-    have: int
-    cap: int
-    take: int
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryShare:
-    """What a category gives: `available` after caps, `allows` is the size it would allow."""
-
-    category: str
-    have: int
-    available: int
-    take: int
-    ratio_wanted: float
-    ratio_got: float
-    allows: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class MixturePlan:
-    """The numbers of a mixture; `binding` is the category that keeps it from being larger."""
-
-    size: int
-    size_wanted: int | None
-    on_conflict: str
-    seed: int
-    sources: tuple[SourceShare, ...]
-    categories: tuple[CategoryShare, ...]
-    binding: str | None
-    binding_size: int | None
-    without_ratio: tuple[str, ...] = ()
-    """Categories of the pool that the ratios do not name, or name with 0."""
-    too_small: tuple[str, ...] = ()
-    """Sources left out by `min_per_source`."""
-    unused_caps: tuple[str, ...] = ()
-    """Caps of sources that the pool does not have."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the whole plan as JSON data, its lists in a fixed order."""
-        return json.loads(json.dumps(asdict(self)))
-
-    def explain(self) -> str:
-        """Say in a sentence what was planned and what keeps it from being more."""
-        wanted = "" if self.size_wanted is None else f" of {self.size_wanted:,} wanted"
-        text = f"{self.size:,} samples{wanted}"
-        if self.binding:
-            text += (
-                f"; {self.binding} binds: with its ratio held the pool allows "
-                f"{self.binding_size:,} samples ({self.on_conflict})"
-            )
-        if self.without_ratio:
-            text += f"; no ratio, so left out: {', '.join(self.without_ratio)}"
-        return text
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return a row for every category and below it one for every source of it."""
-        rows: list[dict[str, Any]] = []
-        for share in self.categories:
-            below = [asdict(source) for source in self.sources if source.category == share.category]
-            rows += [{**asdict(share), "source": None, "cap": None}, *below]
-        return rows
-
-
 def plan_mixture(counts: Counts, config: MixtureConfig) -> MixturePlan:
     """Plan how many samples of every source the mixture takes.
 
@@ -158,71 +117,52 @@ def plan_mixture(counts: Counts, config: MixtureConfig) -> MixturePlan:
     category all sources give the same number until one is exhausted, and the others go on.
 
     Raises:
-        UserError: the pool is empty, or has nothing of a category that has a ratio (shrink).
+        UserError: the pool is empty, or has nothing of a category that has a ratio (shrink,
+            repeat).
     """
     pairs = _by_pair(counts)
-    caps = _caps(pairs, config)
-    usable = {key: min(caps[key], have) for key, have in pairs.items()}
-    per_source = _sums((source, number) for (source, _), number in usable.items())
-    small = {source for source, number in per_source.items() if number < config.min_per_source}
-    usable = {key: 0 if key[0] in small else number for key, number in usable.items()}
+    limit = config.repeat_limit if config.on_conflict == "repeat" else 1
+    most = {pair: have * limit for pair, have in pairs.items()}
+    caps = _caps(most, config)
+    small = _too_small(pairs, config)
+    usable = {pair: 0 if pair[0] in small else min(caps[pair], most[pair]) for pair in pairs}
     available = _sums((category, number) for (_, category), number in usable.items())
     ratios = _ratios(config, available)
-    allows = {
-        category: int(available.get(category, 0) / ratio) for category, ratio in ratios.items()
-    }
+    allows = {c: int(available.get(c, 0) / ratio) for c, ratio in ratios.items()}
     wanted = _per_category(ratios, available, allows, config)
-    takes: dict[tuple[str, str], int] = {}
+    takes: dict[Pair, int] = {}
     for category, number in wanted.items():
-        takes |= water_fill(number, {key: usable[key] for key in usable if key[1] == category})
+        takes |= water_fill(number, {pair: usable[pair] for pair in usable if pair[1] == category})
     shares = [
-        SourceShare(*key, pairs[key], caps[key], takes.get(key, 0))
-        for key in sorted(pairs, key=lambda key: (key[1], key[0]))
+        SourceShare(*pair, pairs[pair], caps[pair], takes.get(pair, 0))
+        for pair in sorted(pairs, key=lambda pair: (pair[1], pair[0]))
     ]
     binding = min(sorted(allows), key=lambda category: allows[category])
     is_bound = config.ratios is not None and (config.size is None or allows[binding] < config.size)
-    return MixturePlan(
+    no_ratio = available.keys() - ratios.keys() if config.ratios is not None else ()
+    plan = MixturePlan(
         size=sum(wanted.values()),
         size_wanted=config.size,
         on_conflict=config.on_conflict,
         seed=config.seed,
         sources=tuple(shares),
-        categories=_category_shares(shares, available, ratios, allows),
+        categories=_category_shares(shares, available, ratios, limit, config.ratios is not None),
         binding=binding if is_bound else None,
         binding_size=allows[binding] if is_bound else None,
-        without_ratio=tuple(sorted(available.keys() - ratios.keys())),
-        too_small=tuple(sorted(small)),
-        unused_caps=tuple(sorted(config.caps.keys() - per_source.keys())),
+        without_ratio=tuple(sorted(no_ratio)),
+        too_small=small,
+        unused_caps=tuple(sorted(config.caps.keys() - {source for source, _ in pairs})),
+        below_minimum=_below_minimum(shares, ratios, small, config),
+        binds=_binds(wanted, available, config, is_bound),
+        slip=_slip(wanted, ratios),
+        repeat_limit=limit,
     )
+    return replace(plan, notes=notes_of(plan))
 
 
-def water_fill(wanted: int, have: Mapping[Any, int]) -> dict[Any, int]:
-    """Take `wanted` in equal parts from all, and where one is exhausted more from the others.
-
-    What equal parts leave over goes one by one to the first names that have more.
-    """
-    takes: dict[Any, int] = {}
-    left = min(wanted, sum(have.values()))
-    names = sorted(have, key=lambda name: (have[name], name))
-    for number, name in enumerate(names):
-        level, over = divmod(left, len(names) - number)
-        if have[name] > level:  # and so have all that follow
-            rest = sorted(names[number:])
-            return takes | {other: level + (place < over) for place, other in enumerate(rest)}
-        takes[name] = have[name]
-        left -= have[name]
-    return takes
-
-
-def apportion(total: int, weights: Mapping[str, Fraction | int]) -> dict[str, int]:
-    """Share a whole number out by weights, largest remainders first, ties by name."""
-    whole = sum(weights.values())
-    quotas = {name: Fraction(weight) * total / whole for name, weight in weights.items()}
-    parts = {name: int(quota) for name, quota in quotas.items()}
-    by_remainder = sorted(quotas, key=lambda name: (parts[name] - quotas[name], name))
-    for name in by_remainder[: total - sum(parts.values())]:
-        parts[name] += 1
-    return parts
+def is_named(source: str, config: MixtureConfig) -> bool:
+    """Return whether `mixture.sources` lets a source give samples."""
+    return any(fnmatchcase(source, pattern) for pattern in config.sources)
 
 
 # ---------------------------------------------------------------------------------- pieces
@@ -235,7 +175,7 @@ def _sums(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
     return dict(sums)
 
 
-def _by_pair(counts: Counts) -> dict[tuple[str, str], int]:
+def _by_pair(counts: Counts) -> dict[Pair, int]:
     pairs = {}
     for key, value in counts.items():
         if isinstance(key, tuple) and isinstance(value, int):
@@ -247,24 +187,51 @@ def _by_pair(counts: Counts) -> dict[tuple[str, str], int]:
     return pairs
 
 
-def _caps(pairs: _Pairs, config: MixtureConfig) -> dict[tuple[str, str], int]:
-    """Return the cap of every (source, category); a source's own cap is never passed."""
+def _cap_of(source: str, config: MixtureConfig) -> int | None:
+    """Return a source's own cap, 0 where it may not give anything, None where nothing caps it."""
+    if not is_named(source, config):
+        return 0
+    return config.caps.get(source, config.max_per_source)
+
+
+def _caps(most: Mapping[Pair, int], config: MixtureConfig) -> dict[Pair, int]:
+    """Return the cap of every (source, category); a source's own cap is never passed.
+
+    Categories without a ratio take no part in sharing a cap out, since they give nothing.
+    """
     by_source: dict[str, dict[str, int]] = defaultdict(dict)
-    for (source, category), have in pairs.items():
-        by_source[source][category] = have
-    caps: dict[tuple[str, str], int] = {}
-    for source, have_by_category in by_source.items():
-        cap = config.caps.get(source, config.max_per_source)
-        is_shared = len(have_by_category) > 1 and sum(have_by_category.values()) > cap
-        parts = apportion(cap, have_by_category) if is_shared else {}
-        caps |= {(source, category): parts.get(category, cap) for category in have_by_category}
+    for (source, category), number in most.items():
+        by_source[source][category] = number
+    caps: dict[Pair, int] = {}
+    for source, numbers in by_source.items():
+        cap = _cap_of(source, config)
+        if cap is None:
+            caps |= {(source, category): number for category, number in numbers.items()}
+            continue
+        asked = {c: n for c, n in numbers.items() if config.ratios is None or config.ratios.get(c)}
+        is_shared = len(asked) > 1 and sum(asked.values()) > cap
+        parts = apportion(cap, asked) if is_shared else {}
+        caps |= {(source, category): parts.get(category, cap) for category in numbers}
     return caps
+
+
+def _too_small(pairs: Mapping[Pair, int], config: MixtureConfig) -> tuple[str, ...]:
+    have = _sums((source, number) for (source, _), number in pairs.items())
+    small = []
+    for source, number in have.items():
+        cap = _cap_of(source, config)
+        if cap != 0 and min(number, number if cap is None else cap) < config.min_per_source:
+            small.append(source)
+    return tuple(sorted(small))
 
 
 def _ratios(config: MixtureConfig, available: Mapping[str, int]) -> dict[str, Fraction]:
     """Return the shares above 0, adding up to 1 exactly."""
     if not sum(available.values()):
-        raise UserError("there is nothing to mix: the pool is empty after caps and minimum")
+        raise UserError(
+            "there is nothing to mix: the pool is empty after mixture.sources, caps and "
+            f"min_per_source = {config.min_per_source}"
+        )
     given: Mapping[str, Any] = available if config.ratios is None else config.ratios
     shares = {category: Fraction(str(share)) for category, share in given.items() if share > 0}
     whole = sum(shares.values())
@@ -283,42 +250,61 @@ def _per_category(
     empty = [category for category, size in allows.items() if not size]
     if empty:
         raise UserError(
-            f"mixture.ratios wants samples of {', '.join(empty)}, but the pool has none: take the "
-            "category out of the ratios, add data, or use on_conflict: fill"
+            f"mixture.ratios wants samples of {', '.join(empty)}, but the pool has none (after "
+            "caps and minimum): take the category out of the ratios, add data, or use "
+            "on_conflict: fill"
         )
+    # r_c N <= available_c for all of them, so that rounding up never asks for more than there is.
     largest = min(allows.values())
     return apportion(min(largest, config.size or largest), ratios)
 
 
-def fill(quotas: Mapping[str, Fraction], available: Mapping[str, int]) -> dict[str, int]:
-    """Return whole numbers of the quotas' sum, none above what is available, as near as can be.
+def _binds(
+    wanted: Mapping[str, int],
+    available: Mapping[str, int],
+    config: MixtureConfig,
+    is_bound: bool,
+) -> str:
+    size = sum(wanted.values())
+    if not is_bound and size == config.size:
+        return "size"
+    is_all = size == sum(available.get(category, 0) for category in wanted)
+    return "pool" if is_all and (config.on_conflict == "fill" or not is_bound) else "ratio"
 
-    The sum of the differences is the least there is. What some categories lack is shared out among
-    those that have more, in proportion to their quotas: that costs the same as any other way.
-    """
-    have = {category: available.get(category, 0) for category in quotas}
-    takes = {category: min(int(quota), have[category]) for category, quota in quotas.items()}
-    left = min(int(sum(quotas.values())), sum(have.values())) - sum(takes.values())
-    for category in sorted(quotas, key=lambda c: (int(quotas[c]) - quotas[c], c)):
-        if left and takes[category] < have[category] and takes[category] < quotas[category]:
-            takes[category] += 1
-            left -= 1
-    while left:
-        open_quotas = {c: quotas[c] for c in quotas if takes[c] < have[c]}
-        for category, more in apportion(left, open_quotas).items():
-            given = min(more, have[category] - takes[category])
-            takes[category] += given
-            left -= given
-    return takes
+
+def _slip(wanted: Mapping[str, int], ratios: Mapping[str, Fraction]) -> float:
+    size = sum(wanted.values())
+    if not size:
+        return 0.0
+    return round(float(sum(abs(Fraction(n, size) - ratios[c]) for c, n in wanted.items())), 6)
+
+
+def _below_minimum(
+    shares: Iterable[SourceShare],
+    ratios: Mapping[str, Fraction],
+    small: tuple[str, ...],
+    config: MixtureConfig,
+) -> tuple[str, ...]:
+    shares = [share for share in shares if share.category in ratios and share.cap]
+    gives = _sums((share.source, share.take) for share in shares)
+    return tuple(
+        sorted(s for s, take in gives.items() if take < config.min_per_source and s not in small)
+    )
+
+
+def _allows(number: int, ratio: Fraction | None) -> int | None:
+    return int(number / ratio) if ratio else None
 
 
 def _category_shares(
     shares: Iterable[SourceShare],
     available: Mapping[str, int],
     ratios: Mapping[str, Fraction],
-    allows: Mapping[str, int],
+    limit: int,
+    is_balanced: bool,
 ) -> tuple[CategoryShare, ...]:
     shares = list(shares)
+    holds = ratios if is_balanced else {}
     have = _sums((share.category, share.have) for share in shares)
     take = _sums((share.category, share.take) for share in shares)
     size = sum(take.values())
@@ -330,7 +316,8 @@ def _category_shares(
             take=take.get(category, 0),
             ratio_wanted=round(float(ratios.get(category, 0)), 6),
             ratio_got=round(take.get(category, 0) / size, 6) if size else 0.0,
-            allows=allows.get(category),
+            allows=_allows(available.get(category, 0), holds.get(category)),
+            allows_uncapped=_allows(have.get(category, 0) * limit, holds.get(category)),
         )
         for category in sorted(have.keys() | ratios.keys())
     )

@@ -1,24 +1,13 @@
-"""The plan of a mixture: by hand, against brute force, and for the published pool."""
+"""The plan of a mixture by hand: caps, ratios, size, and what gives when they conflict."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cambrian_data.curation.ingest import published_sizes
-from cambrian_data.curation.plan import (
-    MixtureConfig,
-    apportion,
-    fill,
-    plan_mixture,
-    water_fill,
-)
+from cambrian_data.curation.plan import MixtureConfig, MixturePlan, plan_mixture
 from cambrian_data.records import UserError
 
 POOL = {
@@ -115,7 +104,10 @@ def test_empty_pool_is_an_error():
     "wrong",
     [
         {"on_conflict": "fill"},
-        {"on_conflict": "repeat"},
+        {"on_conflict": "grow"},
+        {"repeat_limit": 0},
+        {"sources": []},
+        {"choice": "best"},
         {"ratios": {"ocr": -1}},
         {"ratios": {"ocr": 0}},
         {"ratios": {"ocr": float("inf")}},
@@ -145,121 +137,106 @@ def test_plan_is_json_data_and_rows_to_print():
         ("ocr", None),
         ("ocr", "c"),
     ]
+    assert [row.get("binds") for row in plan.rows()] == [False, None, None, False, None, True, None]
     assert "ocr binds" in plan.explain()
     assert "math" in plan.explain()
+    assert "general would bind next, at 220" in plan.explain()
+    assert MixturePlan.from_json(data) == plan
 
 
-# ----------------------------------------------------------------------------- arithmetic
+# --------------------------------------------------------------------------------- repeat
 
 
-@given(
-    st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 30), min_size=1), st.integers(0, 120)
-)
-def test_water_filling(have, wanted):
-    filled = water_fill(wanted, have)
-    assert filled.keys() == have.keys()
-    assert sum(filled.values()) == min(wanted, sum(have.values()))
-    assert all(0 <= filled[name] <= have[name] for name in have)
-    level = max(filled.values())
-    for name, number in filled.items():  # who gives less than the others is exhausted
-        assert number >= level - 1 or number == have[name]
-    giving_one_more = [n for n in filled if filled[n] == level and have[n] >= level > 0]
-    could_give_more = [n for n in filled if filled[n] == level - 1 and have[n] >= level]
-    assert not could_give_more or max(giving_one_more) < min(could_give_more)
-
-
-def test_water_filling_by_hand():
-    assert water_fill(20, {"a": 3, "b": 50, "c": 50}) == {"a": 3, "b": 9, "c": 8}
-    assert water_fill(1, {"b": 5, "a": 5}) == {"a": 1, "b": 0}
-
-
-def test_what_one_lacks_is_shared_out_by_quota():
-    quotas = {"a": Fraction(10), "b": Fraction(9), "c": Fraction(1)}
-    assert fill(quotas, {"a": 0, "b": 99, "c": 99}) == {"a": 0, "b": 18, "c": 2}
-    assert fill(quotas, {"a": 0, "b": 15, "c": 99}) == {"a": 0, "b": 15, "c": 5}
-
-
-def test_largest_remainders():
-    assert apportion(10, {"a": 1, "b": 1, "c": 1}) == {"a": 4, "b": 3, "c": 3}
-    assert apportion(7, {"a": 6, "b": 3, "c": 1}) == {"a": 4, "b": 2, "c": 1}
-    assert apportion(0, {"a": 1}) == {"a": 0}
-
-
-ratios = st.lists(st.integers(1, 6), min_size=1, max_size=3)
-pools = st.lists(st.integers(0, 9), min_size=3, max_size=3)
-
-
-@settings(max_examples=150)
-@given(ratios, pools, st.integers(1, 14))
-def test_fill_is_as_near_as_brute_force(weights, have, size):
-    names = "abc"[: len(weights)]
-    quotas = {n: Fraction(w * size, sum(weights)) for n, w in zip(names, weights, strict=True)}
-    available = dict(zip(names, have, strict=False))
-    filled = fill(quotas, available)
-    total = min(size, sum(available.values()))
-    assert sum(filled.values()) == total
-    assert all(filled[name] <= available[name] for name in names)
-
-    def distance(numbers):
-        return sum(abs(n - quotas[name]) for name, n in zip(names, numbers, strict=True))
-
-    every = itertools.product(*(range(available[name] + 1) for name in names))
-    assert distance(filled.values()) == min(distance(n) for n in every if sum(n) == total)
-
-
-@settings(max_examples=150)
-@given(ratios, pools, st.none() | st.integers(1, 14), st.integers(1, 9))
-def test_shrink_is_as_large_as_brute_force(weights, have, size, cap):
-    names = "abc"[: len(weights)]
-    counts = {f"s{n}": (n, number) for n, number in zip(names, have, strict=False)}
+def test_repeat_is_shrink_with_every_sample_several_times():
     config = MixtureConfig(
-        ratios=dict(zip(names, weights, strict=True)), size=size, max_per_source=cap
+        ratios=HALVES, max_per_source=60, on_conflict="repeat", repeat_limit=3, caps={"b": 15}
     )
-    available = [min(cap, number) for number in have[: len(names)]]
-
-    def fits(total: int) -> bool:
-        return all(w * total <= a * sum(weights) for w, a in zip(weights, available, strict=True))
-
-    largest = max(n for n in range(size + 1 if size else 60) if fits(n))
-    if not largest:
-        with pytest.raises(UserError):
-            plan_mixture(counts, config)
-        return
-    plan = plan_mixture(counts, config)
-    assert plan.size == largest
-    assert sum(takes(plan).values()) == largest
-    for name, weight in zip(names, weights, strict=True):
-        assert abs(takes(plan)[f"s{name}"] - Fraction(weight * largest, sum(weights))) < 1
+    plan = plan_mixture(POOL, config)
+    # a: its cap of 60, b: its own cap of 15 (it has 10, three times), c: 60 (40, three times)
+    assert takes(plan) == {"a": 45, "b": 15, "c": 60, "d": 0}
+    assert (plan.size, plan.binding, plan.binding_size, plan.repeat_limit) == (120, "ocr", 120, 3)
+    assert "25 of them repeat a sample" in plan.explain()  # 5 of b and 20 of c
+    thrice = {source: (category, 3 * have) for source, (category, have) in POOL.items()}
+    shrunk = plan_mixture(thrice, config.model_copy(update={"on_conflict": "shrink"}))
+    assert takes(shrunk) == takes(plan)
 
 
-# -------------------------------------------------------------------------- published pool
+def test_repeat_limit_of_one_is_shrink():
+    base = MixtureConfig(ratios=HALVES, max_per_source=60)
+    once = base.model_copy(update={"on_conflict": "repeat", "repeat_limit": 1})
+    assert takes(plan_mixture(POOL, once)) == takes(plan_mixture(POOL, base))
+    ignored = base.model_copy(update={"repeat_limit": 9})
+    assert takes(plan_mixture(POOL, ignored)) == takes(plan_mixture(POOL, base))
 
 
-def published_counts() -> dict[str, tuple[str, int]]:
-    return {
-        source: (category, thousands * 1000)
-        for source, (category, thousands) in published_sizes().items()
-        if thousands
+# --------------------------------------------------------------- sources, caps and minimum
+
+
+def test_no_cap_at_all():
+    plan = plan_mixture(POOL, MixtureConfig(ratios=None, max_per_source=None, caps={"a": 5}))
+    assert takes(plan) == {"a": 5, "b": 10, "c": 40, "d": 7}
+    assert [share.cap for share in plan.sources] == [5, 10, 7, 40]
+    assert (plan.binds, plan.slip) == ("pool", 0.0)
+    assert all(share.allows is None for share in plan.categories)
+
+
+def test_only_named_sources_give_samples():
+    counts = {"x.json:a": ("ocr", 5), "x.json:b": ("ocr", 6), "y.json": ("ocr", 7)}
+    config = MixtureConfig(ratios=None, sources=["x.json:*"], caps={"y.json": 3})
+    assert takes(plan_mixture(counts, config)) == {"x.json:a": 5, "x.json:b": 6, "y.json": 0}
+    with pytest.raises(UserError, match=r"mixture\.sources"):
+        plan_mixture(counts, MixtureConfig(sources=["z*"]))
+
+
+def test_source_shares_its_cap_among_categories_with_a_ratio_only():
+    counts = {("a", "general"): 90, ("a", "ocr"): 30, ("a", "code"): 500}
+    plan = plan_mixture(counts, MixtureConfig(ratios=HALVES, max_per_source=40))
+    caps = {share.category: share.cap for share in plan.sources}
+    assert (caps["general"], caps["ocr"]) == (30, 10)
+    assert {share.category: share.take for share in plan.sources} == {
+        "general": 10,
+        "ocr": 10,
+        "code": 0,
     }
 
 
-def test_published_pool_with_the_published_cap_allows_four_million():
-    plan = plan_mixture(published_counts(), MixtureConfig())
-    available = {share.category: share.available // 1000 for share in plan.categories}
-    assert available["language"] == 836
-    assert available["counting"] == 600
-    assert available["math"] == 426
-    assert available["code"] == 397
-    assert available["science"] == 205
-    assert available["ocr"] == 1_245
-    assert plan.binding == "language"
-    assert 3_990_000 < plan.size < 4_010_000
-    assert plan.size == plan.binding_size
+def test_minimum_is_of_what_a_source_may_give():
+    config = MixtureConfig(ratios=None, min_per_source=20, caps={"a": 19, "b": 0})
+    plan = plan_mixture(POOL, config)
+    assert takes(plan) == {"a": 0, "b": 0, "c": 40, "d": 0}
+    assert plan.too_small == ("a", "d")  # b is left out by its cap, not by the minimum
 
 
-def test_seven_million_cannot_be_had_with_the_ratios():
-    config = MixtureConfig(size=7_000_000)
-    assert plan_mixture(published_counts(), config).size < 7_000_000
-    filled = plan_mixture(published_counts(), config.model_copy(update={"on_conflict": "fill"}))
-    usable = sum(share.available for share in filled.categories)
-    assert filled.size == min(7_000_000, usable)
+def test_minimum_is_had_by_every_source_where_the_category_is_large_enough():
+    counts = {f"s{n}": ("ocr", 30 + n) for n in range(5)} | {"g": ("general", 60)}
+    enough = plan_mixture(counts, MixtureConfig(ratios=HALVES, min_per_source=12))
+    assert enough.below_minimum == () and min(takes(enough).values()) == 12
+    short = plan_mixture(counts, MixtureConfig(ratios=HALVES, min_per_source=13))
+    assert takes(short) == takes(enough)
+    assert short.below_minimum == ("s0", "s1", "s2", "s3", "s4")
+    assert "give fewer than min_per_source" in short.explain()
+
+
+# -------------------------------------------------------------------------- what is said
+
+
+@pytest.mark.parametrize(
+    ("config", "binds", "said"),
+    [
+        ({}, "ratio", "without caps ocr would allow 80"),
+        ({"size": 20}, "size", "20 samples of 20 wanted"),
+        ({"size": 90}, "ratio", "ocr binds: with its ratio held the pool allows 40 samples"),
+        ({"size": 45, "on_conflict": "fill"}, "ratio", "general 55.56 % for 50.00 %"),
+        ({"size": 999, "on_conflict": "fill"}, "pool", "that is all that the caps leave"),
+        ({"ratios": None}, "pool", "that is all that the caps leave"),
+    ],
+)
+def test_what_binds_is_said(config, binds, said):
+    plan = plan_mixture(POOL, MixtureConfig(**{"ratios": HALVES, "max_per_source": 20} | config))
+    assert plan.binds == binds
+    assert said in plan.explain()
+
+
+def test_slip_is_the_sum_of_the_differences():
+    config = MixtureConfig(ratios=HALVES, max_per_source=60, size=100, on_conflict="fill")
+    assert plan_mixture(POOL, config).slip == pytest.approx(0.2)  # 60 and 40 for 50 and 50
