@@ -35,6 +35,24 @@ class Unit:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that a unit's work wrote itself, under a name from `Workspace.scratch()`.
+
+    For files too large to be handed over as bytes; `commit` renames it into place.
+    """
+
+    path: Path
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Written:
+        """Return a file with its size and hash."""
+        entry = file_entry(path, path.name)
+        return cls(path, entry["bytes"], entry["sha256"])
+
+
 class Units:
     """The units of one stage in one folder."""
 
@@ -74,7 +92,7 @@ class Units:
         key: str,
         tables: Mapping[str, Rows],
         *,
-        files: Mapping[str, bytes] | None = None,
+        files: Mapping[str, bytes | Written] | None = None,
         numbers: Mapping[str, Any] | None = None,
         pictures: Iterable[Path] = (),
     ) -> Unit:
@@ -83,7 +101,8 @@ class Units:
         Args:
             key: from `key`.
             tables: rows by table name; those of `images` go to the workspace's own table.
-            files: content of other files by their name in the folder, such as a shard.
+            files: other files by their name in the folder, such as a shard: their content, or a
+                file that is written already and moves into the folder.
             numbers: counts to be summed up over the run.
             pictures: stored pictures that the rows name; the unit is made again if one is lost.
         """
@@ -100,8 +119,7 @@ class Units:
             else:
                 own.append(file_entry(path, path.relative_to(self.folder).as_posix()))
         for name, data in (files or {}).items():
-            self.workspace.write_bytes(self.folder / name, data)
-            own.append(file_entry(self.folder / name, name))
+            own.append(self._put(name, data))
         shared += [
             file_entry(path, self.workspace.relative(path)) for path in sorted(set(pictures))
         ]
@@ -115,6 +133,16 @@ class Units:
         }
         self.workspace.write_json(self._manifests / f"{key}.json", sealed(manifest))
         return Unit(key, tuple(names), dict(numbers or {}))
+
+    def _put(self, name: str, data: bytes | Written) -> dict[str, Any]:
+        """Write a file of a unit, or move it in; return its entry."""
+        path = self.folder / name
+        if isinstance(data, Written):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data.path.replace(path)
+            return {"path": name, "bytes": data.bytes, "sha256": data.sha256}
+        self.workspace.write_bytes(path, data)
+        return file_entry(path, name)
 
     def _part(self, table: str, key: str) -> Path:
         folder = self.workspace.images if table == "images" else self.folder / table
@@ -149,7 +177,7 @@ class StageOutput:
     """What a stage's work on one chunk gives: rows by table, files, numbers, stored pictures."""
 
     tables: Mapping[str, Rows]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes | Written] = field(default_factory=dict)
     numbers: Mapping[str, Any] = field(default_factory=dict)
     pictures: Sequence[Path] = ()
 
@@ -180,13 +208,18 @@ class Stage:
     def run(self, chunk: Sequence[Any]) -> Unit:
         """Do the work on a chunk and commit its unit."""
         output = self.work(chunk)
-        return self.units.commit(
-            self.units.key(list(chunk)),
-            output.tables,
-            files=output.files,
-            numbers=output.numbers,
-            pictures=output.pictures,
-        )
+        try:
+            return self.units.commit(
+                self.units.key(list(chunk)),
+                output.tables,
+                files=output.files,
+                numbers=output.numbers,
+                pictures=output.pictures,
+            )
+        finally:  # what a commit that failed did not take
+            for data in output.files.values():
+                if isinstance(data, Written):
+                    data.path.unlink(missing_ok=True)
 
 
 def chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

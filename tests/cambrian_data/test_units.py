@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cambrian_data.units import Stage, StageOutput, Units, chunks
+from cambrian_data.units import Stage, StageOutput, Units, Written, chunks
 from cambrian_data.workspace import Workspace
 
 PICTURE = b"picture bytes"
@@ -57,6 +57,37 @@ def test_done_units_are_not_made_again(workspace):
     assert calls == [["a", "b"], ["c"]]
     assert run(make_stage(workspace, calls), pieces) == first
     assert len(calls) == 2
+
+
+def written_stage(workspace: Workspace) -> Stage:
+    """A stage whose work writes its file itself."""
+
+    def work(chunk):
+        path = workspace.scratch()
+        path.write_bytes(f"of {chunk[0]}".encode())
+        return StageOutput({}, files={f"deep/{chunk[0]}.bin": Written.of(path)})
+
+    return Stage(Units(workspace, workspace.engine("run"), "written", version="1", config=0), work)
+
+
+def test_files_that_are_written_already_move_in(workspace):
+    stage = written_stage(workspace)
+    unit = stage.run(["a"])
+    path = workspace.engine("run") / "deep" / "a.bin"
+    assert path.read_bytes() == b"of a"
+    assert stage.finished(["a"]) == unit
+    assert list(workspace.tmp.iterdir()) == []
+    path.write_bytes(b"of b")
+    assert stage.finished(["a"]) is None
+
+
+def test_a_commit_that_fails_leaves_no_file_behind(workspace):
+    stage = written_stage(workspace)
+    (workspace.engine("run") / "deep").parent.mkdir(parents=True)
+    (workspace.engine("run") / "deep").write_text("a file where a folder is needed")
+    with pytest.raises(OSError):
+        stage.run(["a"])
+    assert list(workspace.tmp.iterdir()) == []
 
 
 def test_rows_come_back_in_the_order_of_the_units(workspace):
