@@ -9,6 +9,7 @@ from typing import Any
 _BAR, _BAR_GAP, _BAR_HEIGHT = 52, 14, 150
 _PLOT_HEIGHT, _PLOT_WIDTH, _PLOT_LEFT, _PLOT_TOP = 220, 980, 52, 34
 _STAGE_GAP, _LEAST_SHARE = 26, 0.22
+_SMALL_STEP, _SMALL_HEIGHT = 13, 40
 _SMOOTH = 0.03
 """Part of a curve that its running mean reaches to each side."""
 
@@ -31,6 +32,29 @@ def histogram(bins: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "base": _BAR_HEIGHT + 26,
         "width": 24 + len(bins) * (_BAR + _BAR_GAP) - _BAR_GAP,
         "height": _BAR_HEIGHT + 70,
+    }
+
+
+def before_and_after(before: Sequence[int], after: Sequence[int]) -> dict[str, Any]:
+    """Return two small histograms on one scale: outlines of the first, bars of the second.
+
+    Args:
+        before: answers by bin of words; `after` has the same bins.
+    """
+    most = max([*before, *after], default=0) or 1
+    heights = [
+        (round(_SMALL_HEIGHT * first / most, 1), round(_SMALL_HEIGHT * second / most, 1))
+        for first, second in zip(before, after, strict=True)
+    ]
+    return {
+        "bars": [
+            {"x": 1 + place * _SMALL_STEP, "before": first, "after": second}
+            for place, (first, second) in enumerate(heights)
+        ],
+        "bar": _SMALL_STEP - 2,
+        "base": _SMALL_HEIGHT + 1,
+        "width": 2 + len(heights) * _SMALL_STEP,
+        "height": _SMALL_HEIGHT + 2,
     }
 
 

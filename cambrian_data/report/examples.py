@@ -1,35 +1,47 @@
-"""The samples that a report shows: spread over categories, data sets and kinds, by seed and id."""
+"""The samples that a report shows: twelve a category, spread over sources and kinds, by seed."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
-from cambrian_data.records import draw
+from cambrian_data.records import SAMPLE, draw
 from cambrian_data.report.inputs import Inputs
 from cambrian_data.report.texts import shorten, shown_turns, web_address
 
 NUM_EXAMPLES = 12
+"""Samples that are shown of each category."""
+MAX_CATEGORIES = 16
+"""Categories that are shown; more of them would make the page too heavy to open."""
 _SHOWN_TURNS = 4
 _SHOWN_PICTURES = 4
 # A few of every kind are enough to choose from; md5 alone orders them, the same everywhere.
-_CANDIDATES = """
-SELECT id, category, dataset, least(len(images), 2) AS pictures,
-  coalesce(images[1].sha256, images[1].path) AS picture
-FROM mixture
-QUALIFY row_number() OVER (PARTITION BY category, dataset, least(len(images), 2)
-  ORDER BY md5(? || id), id) <= 24
-ORDER BY id
+_CANDIDATES = f"""
+SELECT category, unnest(arg_min({{'id': id, 'source': source, 'dataset': dataset,
+    'pictures': least(len(images), 2), 'picture': coalesce(images[1].sha256, images[1].path)}},
+  md5(? || id), {NUM_EXAMPLES})) AS found
+FROM mixture GROUP BY category, source, least(len(images), 2)
 """
-_CHOSEN = "SELECT * FROM mixture WHERE list_contains(?, id) ORDER BY id, dataset, source"
+_SPREAD = ("category", "pictures", "source", "dataset")
 
 
 def examples(inputs: Inputs) -> list[dict[str, Any]]:
-    """Return samples with all that is known of them, their texts shortened."""
-    candidates = inputs.tables.rows(_CANDIDATES, str(inputs.seed))
-    ids = choose(candidates, inputs.seed)
-    rows = inputs.tables.rows(_CHOSEN, ids)
-    by_id = {row["id"]: row for row in rows}
+    """Return samples by category with all that is known of them, their texts shortened."""
+    rows = [
+        {"category": row["category"], **row["found"]}
+        for row in inputs.tables.rows(_CANDIDATES, str(inputs.seed))
+    ]
+    by_category: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_category[row["category"]].append(row)
+    largest = sorted(by_category, key=lambda name: (-len(by_category[name]), name))
+    ids = [
+        found
+        for name in sorted(largest[:MAX_CATEGORIES])
+        for found in choose(by_category[name], inputs.seed)
+    ]
+    fetched = inputs.tables.fetch("mixture", "id", set(ids), SAMPLE.names)
+    by_id = {row["id"]: row for row in reversed(fetched)}  # of copies, the first
     return [_example(by_id[found]) for found in ids]
 
 
@@ -42,13 +54,13 @@ def choose(candidates: list[dict[str, Any]], seed: int, number: int = NUM_EXAMPL
         row = min(left.values(), key=lambda row: _order(row, seen, seed))
         del left[row["id"]]
         chosen.append(row["id"])
-        seen.update((name, row[name]) for name in ("category", "dataset", "pictures", "picture"))
+        seen.update((name, row[name]) for name in (*_SPREAD, "picture"))
     return chosen
 
 
 def _order(row: dict[str, Any], seen: Counter[tuple[str, Any]], seed: int) -> tuple[Any, ...]:
     is_seen = seen["picture", row["picture"]] if row["picture"] else 0
-    shown = (seen[name, row[name]] for name in ("category", "pictures", "dataset"))
+    shown = (seen[name, row[name]] for name in _SPREAD)
     return (is_seen, *shown, draw(seed, "report", row["id"]), row["id"])
 
 

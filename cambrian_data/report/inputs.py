@@ -1,43 +1,21 @@
-"""What a report is made of: a mixture's folder, its data sets, shards and runs; SQL over them."""
+"""What a report is made of: a mixture's folder, its data sets, shards and runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import orjson
 
 from cambrian_data.build import MANIFEST, published
-from cambrian_data.records import TABLES, UserError
+from cambrian_data.records import UserError
+from cambrian_data.report.tables import Tables
 from cambrian_data.runs import read_runs
 from cambrian_data.shards import INDEX_NAME
 from cambrian_data.workspace import Workspace
-
-
-class Tables:
-    """SQL over Parquet parts, in memory; the catalog is neither needed nor touched."""
-
-    def __init__(self, parts: Mapping[str, tuple[str, Iterable[Path]]]) -> None:
-        self._connection = duckdb.connect()
-        for view, (table, paths) in parts.items():
-            files = [str(path) for path in paths]
-            if files:
-                relation = self._connection.read_parquet(files, union_by_name=True)
-                relation.create_view(view)
-            else:
-                self._connection.register(view, TABLES[table].empty_table())
-
-    def run(self, sql: str) -> None:
-        """Run a statement that makes a view or a temporary table."""
-        self._connection.execute(sql)
-
-    def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
-        """Return the rows of a query."""
-        relation = self._connection.sql(sql, params=list(values) or None)
-        return relation.to_arrow_table().to_pylist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +35,23 @@ class Inputs:
     runs: list[dict[str, Any]]
     """All run records of the workspace, oldest first."""
     tables: Tables
-    """mixture, pool (its data sets), clusters, drops (of all stages before and in curation)."""
+    """mixture, pool (its data sets), images, clusters, matches, drops (of all stages before and in
+    curation), left_out (of curation alone)."""
 
     @property
     def seed(self) -> int:
         """The seed that chose the mixture; it chooses what the report shows too."""
         return int(self.plan.get("seed") or 0)
+
+    @property
+    def flow(self) -> list[dict[str, Any]]:
+        """Rows in and out of every stage of curation, in order."""
+        return list(self.about.get("flow") or self.stats.get("flow") or [])
+
+    def recipe(self) -> dict[str, Any] | None:
+        """Return the recipe in full, as the manifest or the run record has it."""
+        kept = self.about.get("config") or (self.curate_run() or {}).get("recipe")
+        return dict(kept) if kept else None
 
     def run_of(self, dataset: str) -> dict[str, Any] | None:
         """Return the record of the run that made a data set."""
@@ -82,11 +71,35 @@ class Inputs:
         return made[-1] if made else None
 
 
-def read_inputs(workspace: Workspace, mixture: str) -> Inputs:
-    """Read what there is on a mixture.
+@contextlib.contextmanager
+def open_inputs(workspace: Workspace, mixture: str) -> Iterator[Inputs]:
+    """Read what there is on a mixture; its tables are open until the end of the block.
 
     Raises:
         UserError: there is no such mixture, or it is unfinished or damaged.
+    """
+    about = published(mixture_folder(workspace, mixture))["about"]
+    folder = workspace.mixture(mixture)
+    pool = {name: read_json(workspace.pool(name) / MANIFEST) for name in about["datasets"]}
+    with Tables(workspace, _parts(workspace, mixture, pool)) as tables:
+        yield Inputs(
+            workspace=workspace,
+            name=mixture,
+            about=about,
+            plan=read_json(folder / "plan.json") or {},
+            stats=read_json(folder / "stats.json") or {},
+            shards=read_json(workspace.shards(mixture) / INDEX_NAME),
+            pool=pool,
+            runs=sorted(read_runs(workspace), key=lambda run: (run["started_at"], run["run"])),
+            tables=tables,
+        )
+
+
+def mixture_folder(workspace: Workspace, mixture: str) -> Path:
+    """Return a mixture's folder.
+
+    Raises:
+        UserError: there is no such mixture; the message names those that there are.
     """
     known = workspace.names("mixtures")
     if mixture not in known:
@@ -95,20 +108,7 @@ def read_inputs(workspace: Workspace, mixture: str) -> Inputs:
             f"there is no mixture {mixture!r} in {workspace.root} ({have}); make one with "
             "`cambrian data curate --recipe tiny`"
         )
-    folder = workspace.mixture(mixture)
-    about = published(folder)["about"]
-    pool = {name: read_json(workspace.pool(name) / MANIFEST) for name in about["datasets"]}
-    return Inputs(
-        workspace=workspace,
-        name=mixture,
-        about=about,
-        plan=read_json(folder / "plan.json") or {},
-        stats=read_json(folder / "stats.json") or {},
-        shards=read_json(workspace.shards(mixture) / INDEX_NAME),
-        pool=pool,
-        runs=sorted(read_runs(workspace), key=lambda run: (run["started_at"], run["run"])),
-        tables=Tables(_parts(workspace, mixture, pool)),
-    )
+    return workspace.mixture(mixture)
 
 
 def _parts(
@@ -123,14 +123,18 @@ def _parts(
         if manifest and manifest["about"].get("made_by") == "engine"
     ]
     return {
-        "mixture": ("samples", _files([folder], "samples")),
-        "pool": ("samples", _files(datasets, "samples")),
-        "clusters": ("clusters", _files([folder], "clusters")),
-        "drops": ("drops", _files([*runs, *datasets, folder], "drops")),
+        "mixture": ("samples", files_of([folder], "samples")),
+        "pool": ("samples", files_of(datasets, "samples")),
+        "images": ("images", sorted(workspace.images.glob("part-*.parquet"))),
+        "clusters": ("clusters", files_of([folder], "clusters")),
+        "matches": ("matches", files_of([folder], "matches")),
+        "drops": ("drops", files_of([*runs, *datasets, folder], "drops")),
+        "left_out": ("drops", files_of([folder], "drops")),
     }
 
 
-def _files(folders: Iterable[Path], table: str) -> list[Path]:
+def files_of(folders: Iterable[Path], table: str) -> list[Path]:
+    """Return the files of a table in folders, in a fixed order."""
     return [path for folder in folders for path in sorted((folder / table).glob("part-*.parquet"))]
 
 

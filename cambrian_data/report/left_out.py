@@ -1,59 +1,42 @@
-"""Rows that did not get into the mixture: drops by stage and reason, and duplicates."""
+"""Rows that did not get into the mixture: by stage and reason, by source, what each source lost."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from cambrian_data.records import DROP_REASONS
 from cambrian_data.report.inputs import Inputs
-from cambrian_data.report.texts import shorten, shown_turns
+from cambrian_data.report.texts import shorten
 
-_COUNTS = "SELECT stage, reason, count(*) AS rows FROM drops GROUP BY ALL"
-_EXAMPLES = """
-SELECT stage, reason, detail, source, left(raw, 300) AS raw FROM drops
-QUALIFY row_number() OVER (PARTITION BY stage, reason
-  ORDER BY record_id, source, detail, raw, origin.file, origin.line) <= 2
-ORDER BY stage, reason, record_id, source, detail, raw
+_COUNTS = """
+SELECT stage, reason, count(*) AS rows, min({'record_id': record_id, 'source': source,
+  'detail': left(detail, 260), 'raw': left(raw, 300), 'file': origin.file, 'line': origin.line},
+  2) AS examples
+FROM drops GROUP BY ALL
 """
-_CLUSTERS = """
-SELECT stage, count(DISTINCT cluster) AS clusters, count(*) AS members,
-  count(*) FILTER (NOT kept) AS dropped FROM clusters GROUP BY 1 ORDER BY 1
-"""
-# What is worth a look: copies in different sources, with pictures, in large groups.
-_CLUSTER_SHOWN = """
-SELECT cluster, min(c.stage) AS stage, list(DISTINCT c.sample_id) AS ids,
-  count(DISTINCT c.sample_id) AS members
-FROM clusters c JOIN pool p ON p.id = c.sample_id
-GROUP BY cluster
-ORDER BY count(DISTINCT p.source) DESC, max(len(p.images)) DESC, count(*) DESC, cluster LIMIT 1
-"""
-_COPIES = """
-SELECT p.id, p.source, p.dataset, p.origin, p.images, p.conversations,
-  EXISTS (SELECT 1 FROM drops d WHERE d.stage = ? AND d.record_id = p.id
-    AND d.source IS NOT DISTINCT FROM p.source AND d.origin IS NOT DISTINCT FROM p.origin)
-    AS is_dropped
-FROM pool p WHERE list_contains(?, p.id)
-ORDER BY is_dropped, p.id, p.source, p.dataset, p.origin.file, p.origin.line LIMIT 3
-"""
+_BY_SOURCE = "SELECT source, stage, reason, count(*) AS rows FROM left_out GROUP BY ALL"
+_TAKEN = "SELECT source, category, count(*) AS taken FROM mixture GROUP BY ALL"
+UNKNOWN = "(unknown)"
+"""Stands for a source or a category that was not recorded."""
 
 
 def drop_counts(inputs: Inputs) -> list[dict[str, Any]]:
     """Return stage, reason, rows and up to two examples, in the order of the stages."""
-    shown: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in inputs.tables.rows(_EXAMPLES):
-        example = {name: shorten(row[name], 240) or None for name in ("detail", "source", "raw")}
-        if example["raw"] == example["detail"]:
-            example["raw"] = None
-        shown.setdefault((row["stage"], row["reason"]), []).append(example)
-    counts = [
-        row | {"examples": shown.get((row["stage"], row["reason"]), [])}
-        for row in inputs.tables.rows(_COUNTS)
-    ]
+    counts = inputs.tables.rows(_COUNTS)
+    for row in counts:
+        row["examples"] = [_example(found) for found in row["examples"]]
     counts += _shard_drops(inputs)
-    return sorted(counts, key=lambda row: (_place(row["stage"]), -row["rows"], row["reason"]))
+    return sorted(counts, key=lambda row: (place_of(row["stage"]), -row["rows"], row["reason"]))
 
 
-def _place(stage: str) -> tuple[int, str]:
+def _example(row: Mapping[str, Any]) -> dict[str, Any]:
+    example = {name: shorten(row[name], 240) or None for name in ("detail", "source", "raw")}
+    return example | ({"raw": None} if example["raw"] == example["detail"] else {})
+
+
+def place_of(stage: str) -> tuple[int, str]:
     """Return what sorts stages in the order in which rows pass them."""
     order = list(DROP_REASONS)
     return (order.index(stage) if stage in order else len(order), stage)
@@ -69,26 +52,81 @@ def _shard_drops(inputs: Inputs) -> list[dict[str, Any]]:
     return [row | {"examples": examples}] if dropped else []
 
 
-def duplicates(inputs: Inputs) -> dict[str, Any]:
-    """Return clusters by stage, and the copies of one of them side by side."""
-    shown = inputs.tables.rows(_CLUSTER_SHOWN)
-    return {
-        "stages": inputs.tables.rows(_CLUSTERS),
-        "example": _copies(inputs, shown[0]) if shown else None,
-    }
+def drops_by_source(inputs: Inputs) -> dict[str, Any]:
+    """Return what curation dropped: the reasons in the order of the stages, a row for a source.
 
-
-def _copies(inputs: Inputs, cluster: dict[str, Any]) -> dict[str, Any]:
-    rows = inputs.tables.rows(_COPIES, cluster["stage"], sorted(cluster["ids"]))
+    Returns:
+        `reasons` (stage, reason, rows) and `sources` (source, total, rows: one number a reason).
+    """
+    counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for row in inputs.tables.rows(_BY_SOURCE):
+        counts[row["source"] or UNKNOWN][row["stage"], row["reason"]] += row["rows"]
+    total: Counter[tuple[str, str]] = Counter()
+    for found in counts.values():
+        total.update(found)
+    reasons = sorted(total, key=lambda key: (place_of(key[0]), -total[key], key[1]))
+    sources = sorted(counts, key=lambda name: (-counts[name].total(), name))
     return {
-        "cluster": cluster["cluster"],
-        "copies": [
+        "reasons": [
+            {"stage": stage, "reason": reason, "rows": total[stage, reason]}
+            for stage, reason in reasons
+        ],
+        "sources": [
             {
-                **{name: row[name] for name in ("id", "source", "dataset", "origin", "images")},
-                "is_dropped": row["is_dropped"],
-                "turns": shown_turns(row["conversations"][:2], 300),
-                "more_turns": max(len(row["conversations"]) - 2, 0),
+                "source": name,
+                "total": counts[name].total(),
+                "rows": [counts[name][key] for key in reasons],
             }
-            for row in rows
+            for name in sources
         ],
     }
+
+
+def sources(inputs: Inputs, drops: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what became of every source: have, lost at each stage, taken; by category and size.
+
+    Curation writes these numbers itself; where it did not, they are counted from the drops, and a
+    source of several categories then stands under the one it gives most to.
+
+    Args:
+        drops: what `drops_by_source` returns.
+    """
+    taken = {(row["source"], row["category"]): row["taken"] for row in inputs.tables.rows(_TAKEN)}
+    rows = _recorded(inputs, taken) if inputs.stats.get("sources") else _counted(drops, taken)
+    return sorted(rows, key=lambda row: (row["category"], -row["have"], row["source"]))
+
+
+def _recorded(inputs: Inputs, taken: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    stages = [stage["stage"] for stage in inputs.flow]
+    return [
+        {
+            "source": row["source"],
+            "category": row["category"],
+            "have": row["have"],
+            "lost": {stage: row[stage] for stage in stages if row.get(stage)},
+            "taken": taken.get((row["source"], row["category"]), 0),
+        }
+        for row in inputs.stats["sources"]
+    ]
+
+
+def _counted(
+    drops: Mapping[str, Any], taken: Mapping[tuple[str, str], int]
+) -> list[dict[str, Any]]:
+    lost: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in drops["sources"]:
+        for reason, number in zip(drops["reasons"], row["rows"], strict=True):
+            lost[row["source"]][reason["stage"]] += number
+    parts: dict[str, Counter[str]] = defaultdict(Counter)
+    for (source, category), number in taken.items():
+        parts[source][category] += number
+    return [
+        {
+            "source": name,
+            "category": min(parts[name], key=lambda c: (-parts[name][c], c), default=UNKNOWN),
+            "have": lost[name].total() + parts[name].total(),
+            "lost": {stage: number for stage, number in lost[name].items() if number},
+            "taken": parts[name].total(),
+        }
+        for name in lost.keys() | parts.keys()
+    ]

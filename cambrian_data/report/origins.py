@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from cambrian_data.catalog import mixture_view
@@ -20,21 +20,25 @@ def origin(inputs: Inputs) -> dict[str, Any]:
     return {
         "recipe": inputs.about.get("recipe"),
         "recipe_sha256": record.get("recipe_sha256"),
-        "description": (record.get("recipe") or {}).get("description"),
+        "description": (inputs.recipe() or {}).get("description"),
+        "config": inputs.recipe(),
         "seed": inputs.plan.get("seed"),
         "run": record.get("run"),
         "datasets": inputs.about["datasets"],
-        "plan": explain(inputs.plan),
+        "plan": explain(inputs),
         "warnings": _warnings(inputs, record),
     }
 
 
-def explain(plan: dict[str, Any]) -> str:
-    """Return what the plan says of itself; its lists are not needed for that."""
-    names = {field.name for field in fields(MixturePlan)}
-    known = {name: value for name, value in plan.items() if name in names}
-    if missing := names - known.keys() - {"without_ratio", "too_small", "unused_caps"}:
-        return f"the plan lacks {', '.join(sorted(missing))}"
+def explain(inputs: Inputs) -> str:
+    """Return what the plan says of itself, as it was written down or from its numbers."""
+    if said := inputs.about.get("explained"):
+        return str(said)
+    names = {field.name: field for field in fields(MixturePlan)}
+    known = {name: value for name, value in inputs.plan.items() if name in names}
+    needed = {name for name, field in names.items() if field.default is MISSING}
+    if lacks := needed - known.keys():
+        return f"the plan lacks {', '.join(sorted(lacks))}"
     return MixturePlan(**known).explain()
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import jinja2
 
 from cambrian_data.records import CATEGORIES, picture_key
-from cambrian_data.report.charts import histogram, loss_chart
-from cambrian_data.report.flow_chart import NODE_WIDTH, flow_chart
+from cambrian_data.report.charts import before_and_after, histogram, loss_chart
+from cambrian_data.report.flow_chart import NODE_WIDTH, Inflow, flow_chart
 from cambrian_data.report.texts import shorten
 
 MAX_SOURCES = 400
 """Sources that the page lists; `report.json` has them all."""
+MAX_LENGTHS, MAX_DROP_SOURCES = 60, 100
+"""Sources whose lengths of answers, and whose drops, the page shows."""
 _LOOKS_LIMIT = 0.005
 """Least difference of losses, in parts of the loss, that counts as looking at pictures."""
 
@@ -40,6 +42,7 @@ def render(numbers: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]
         "short": shorten,
         "picture": lambda image: pictures[picture_key(image)],
         "category_class": category_class,
+        "tail": short_source,
     }
     template = environment.get_template("page.html.j2")
     return template.render(
@@ -47,17 +50,26 @@ def render(numbers: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Any]]
         charts=_charts(numbers),
         training_texts=training_texts(numbers["training"]),
         max_sources=MAX_SOURCES,
+        max_drop_sources=MAX_DROP_SOURCES,
     )
 
 
 def _charts(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    datasets = [(row["dataset"], row["samples"] or 0) for row in numbers["datasets"]]
     categories = [(row["category"], row["samples"]) for row in numbers["categories"]]
     return {
-        "flow": flow_chart(datasets, numbers["flow"], categories),
+        "flow": flow_chart(_inflows(numbers), numbers["flow"], categories),
+        "idle": [stage["stage"] for stage in numbers["flow"] if not stage["drops"]],
         "node_width": NODE_WIDTH,
         "answers": histogram(numbers["answers"]["histogram"]),
+        "lengths": [
+            before_and_after(row["before"]["histogram"], row["after"]["histogram"])
+            for row in numbers["answers"]["sources"][:MAX_LENGTHS]
+        ],
         "losses": [loss_chart(training["stages"]) for training in numbers["training"]],
+        "most_dropped": max(
+            (count for row in numbers["drops_by_source"]["sources"] for count in row["rows"]),
+            default=0,
+        ),
         "ratio_scale": max(
             [
                 share
@@ -68,6 +80,14 @@ def _charts(numbers: Mapping[str, Any]) -> dict[str, Any]:
         )
         or 1.0,
     }
+
+
+def _inflows(numbers: Mapping[str, Any]) -> list[Inflow]:
+    """Return the sources; the data sets where the pool's rows are not known by source."""
+    found = [Inflow(row["source"], row["have"], row["category"]) for row in numbers["sources"]]
+    if numbers["flow"] and sum(source.rows for source in found) == numbers["flow"][0]["in"]:
+        return found
+    return [Inflow(row["dataset"], row["samples"] or 0) for row in numbers["datasets"]]
 
 
 def training_texts(trainings: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -120,3 +140,12 @@ def category_class(category: str) -> str:
     """Return the class that gives a category its colour everywhere on the page."""
     known = CATEGORIES.index(category) if category in CATEGORIES else len(CATEGORIES)
     return f"c{known}"
+
+
+def short_source(name: str, limit: int = 38) -> str:
+    """Return the name of a source with its middle cut out: its folder, at the end, tells most."""
+    name = shorten(name, 400)
+    if len(name) <= limit:
+        return name
+    tail = min(limit - 8, max(len(name.rpartition(":")[2]) + 1, limit // 2))
+    return f"{name[: limit - tail - 1]}\u2026{name[-tail:]}"

@@ -33,6 +33,11 @@ def web_address(url: str | None) -> str | None:
     return url if is_web and not str(host).endswith(".invalid") else None
 
 
+def shown_text(text: str) -> str:
+    """Return a turn's text without the mark of the picture and without unseen signs."""
+    return _UNSEEN.sub(" ", text.replace(IMAGE_TOKEN, "")).strip()
+
+
 def shown_turns(turns: Iterable[Mapping[str, str]], limit: int) -> list[dict[str, str]]:
     """Return turns as they are shown: shortened, without the mark of the picture."""
     return [

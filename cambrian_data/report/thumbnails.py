@@ -13,7 +13,7 @@ from PIL import Image
 from cambrian_data.records import bytes_id, picture_key
 from cambrian_data.workspace import Workspace
 
-SIDE_PX = 480
+SIDE_PX = 400
 MAX_BYTES = 64 * 2**20
 
 
@@ -22,12 +22,11 @@ class ThumbnailError(ValueError):
 
 
 def thumbnails_of(
-    workspace: Workspace, examples: Iterable[Mapping[str, Any]], cluster: Mapping[str, Any] | None
+    workspace: Workspace, images: Iterable[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Return by picture its address, width and height, or the problem that keeps it from view."""
-    copies = cluster["copies"] if cluster else []
-    images = [image for row in [*examples, *copies] for image in row["images"]]
-    return {picture_key(image): _shown(workspace, image) for image in images}
+    by_key = {picture_key(image): image for image in images}
+    return {key: _shown(workspace, image) for key, image in by_key.items()}
 
 
 def _shown(workspace: Workspace, image: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from cambrian_data import export as module
 from cambrian_data.build import Build
 from cambrian_data.curation.ingest_file import ingest_file
-from cambrian_data.export import export_llava, llava_row
+from cambrian_data.export import export, export_llava, folder, llava_row
 from cambrian_data.records import RunFailed, UserError, sample_id, table_of
 from cambrian_data.units import Units
 from cambrian_data.workspace import Workspace, WorkspaceError
@@ -140,19 +139,19 @@ def test_pictures_are_links_where_that_is_possible(
     filled: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def inodes(**options: str) -> set[bool]:
-        folder = Path(export_llava(filled, "mine", **options)["folder"])
+        out = Path(export_llava(filled, "mine", **options)["folder"])
         return {
-            path.stat().st_ino == (filled.root / path.relative_to(folder)).stat().st_ino
-            for path in folder.rglob("*.jpg")
+            path.stat().st_ino == (filled.root / path.relative_to(out)).stat().st_ino
+            for path in out.rglob("*.jpg")
         }
 
     assert inodes() == {True}
-    monkeypatch.setattr(module.os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    monkeypatch.setattr(folder.os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
     assert inodes() == {False}
     assert inodes(images="link") == {True}
     assert inodes(images="none") == set()
-    folder = filled.root / "exports" / "mine"
-    row = next(row for row in rows_of({"file": folder / "mine.jsonl"}) if "image" in row)
+    out = filled.root / "exports" / "mine"
+    row = next(row for row in rows_of({"file": out / "mine.jsonl"}) if "image" in row)
     assert (filled.root / str(row["image"])).is_file() or type(row["image"]) is list
 
 
@@ -236,6 +235,16 @@ def test_a_damaged_data_set_is_not_exported(filled: Workspace) -> None:
     part.write_bytes(part.read_bytes()[:-10])
     with pytest.raises(WorkspaceError, match="is missing or damaged"):
         export_llava(filled, "mine")
+
+
+def test_unknown_formats_and_options_are_named(filled: Workspace) -> None:
+    with pytest.raises(UserError, match=r"--to 'csv': known are llava, hf, parquet, webdataset"):
+        export(filled, "mine", to="csv")
+    with pytest.raises(UserError, match=r"--images 'link' with --to hf: known are copy, none"):
+        export(filled, "mine", to="hf", images="link")
+    with pytest.raises(UserError, match=r"--system 'question' is for --to llava"):
+        export(filled, "mine", to="parquet", system="question")
+    assert export(filled, "mine", system="question")["to"] == "llava"
 
 
 def test_an_empty_data_set_gives_an_empty_file(workspace: Workspace) -> None:
