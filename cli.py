@@ -128,9 +128,11 @@ def engine(
 
 @data.command()
 def ingest(
-    path: Annotated[Path, typer.Argument(help="A JSONL or JSON file in the LLaVA shape.")],
+    path: Annotated[Path, typer.Argument(help="JSON, JSONL, Parquet, tar files, or a folder.")],
     name: Annotated[str, typer.Option(help="Name of the data set in the pool.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures.")] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="DIR|URL|TAR", help="Where the pictures are.")
+    ] = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     check_images: Annotated[str, typer.Option(help="none, exists or decode.")] = "decode",
     category: Annotated[
@@ -141,6 +143,11 @@ def ingest(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a data set made from another file.")
     ] = False,
+    path_rules: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML of rules on the pictures' paths.")
+    ] = None,
+    allow_private_hosts: options.PrivateHosts = False,
+    workers: options.Workers = None,
     json: options.Json = False,
 ) -> None:
     """Take published instruction data into the pool, every row checked."""
@@ -155,6 +162,9 @@ def ingest(
         check_images=check_images,
         strict=strict,
         replace=replace,
+        path_rules=path_rules,
+        allow_private_hosts=allow_private_hosts,
+        workers=workers,
     )
 
 
@@ -163,24 +173,34 @@ def curate(
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     recipe: Recipe = "tiny",
     name: Name = None,
+    against: options.Against = None,
+    against_images: options.AgainstImages = None,
+    sweep: options.Sweep = None,
     no_shards: Annotated[bool, typer.Option("--no-shards", help="The mixture alone.")] = False,
+    shards_to: options.ShardsTo = None,
     settings: options.Settings = None,
     runner: options.Runner = "threads",
+    address: options.Address = None,
     workers: options.Workers = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Pool -> checks -> dedup -> cap and balance -> system prompts -> mixture -> shards."""
+    """Pool -> rules -> duplicates out -> cap and balance -> system prompts -> mixture -> shards."""
     from cambrian_cli.flows import start_curate
 
     start_curate(
         workspace,
         dry_run=dry_run,
-        recipe=recipe,
+        sweep=sweep or [],
         settings=settings or [],
+        recipe=recipe,
         name=name,
+        against=against or [],
+        against_images=against_images,
         with_shards=not no_shards,
+        shards_to=shards_to,
         runner=runner,
+        address=address,
         workers=workers,
     )
 

@@ -11,74 +11,39 @@ from typing import Any
 
 from cambrian_cli import output
 from cambrian_cli.engine import show_drops, show_funnel
+from cambrian_cli.mixture import show_mixture
 from cambrian_cli.start import open_workspace
 from cambrian_data.workspace import Workspace
 
 
-def start_curate(path: Path, *, dry_run: bool, **arguments: Any) -> None:
-    """Make a mixture and its shards and print the plan."""
+def start_curate(
+    path: Path, *, dry_run: bool, sweep: list[str], settings: list[str], **arguments: Any
+) -> None:
+    """Make a mixture and its shards, or plan them, and print the plan."""
     Workspace.existing(path)
-    workspace = open_workspace(path)
-    from flows.curate import plan_curate, run_curate
+    from cambrian_data.curation.recipe import CurateRecipe
+    from cambrian_data.curation.sweep import parse_sweep
+    from cambrian_data.recipes import load_recipe
+    from cambrian_data.shard_store import check_address
 
+    loaded = load_recipe(arguments["recipe"], "data", CurateRecipe, settings)
+    if sweep:
+        parse_sweep(sweep, loaded.config.mixture)
+    if arguments["shards_to"]:
+        check_address(arguments["shards_to"])
+    workspace = open_workspace(path)
+    from flows.curate import CurateOptions, plan_curate, run_curate
+
+    options = CurateOptions(settings=settings, **arguments)
     with output.Show() as progress:
-        if dry_run:
-            result = plan_curate(
-                workspace, recipe=arguments["recipe"], settings=arguments["settings"]
-            )
+        if dry_run or sweep:
+            result = plan_curate(workspace, options, sweep=sweep, progress=progress)
         else:
-            result = run_curate(workspace, progress=progress, **arguments)
+            result = run_curate(workspace, options, progress=progress)
     if output.wants_json:
         output.emit_json(result)
         return
     show_mixture(result)
-
-
-def show_mixture(result: Mapping[str, Any]) -> None:
-    """Print the rows through curation, the plan, and the shards."""
-    output.table(
-        "",
-        ["stage", "in", "out", "dropped"],
-        [
-            (
-                s["stage"],
-                s["in"],
-                s["out"],
-                ", ".join(f"{reason} {count:,}" for reason, count in s["drops"].items()),
-            )
-            for s in result["flow"]
-        ],
-    )
-    plan = result["plan"]
-    output.out.print()
-    output.table(
-        "",
-        ["category", "have", "take", "ratio wanted", "ratio got"],
-        [
-            (
-                c["category"],
-                c["have"],
-                c["take"],
-                f"{c['ratio_wanted']:.1%}",
-                f"{c['ratio_got']:.1%}",
-            )
-            for c in plan["categories"]
-        ],
-    )
-    output.out.print(f"\n{result['explained']}")
-    if stale := result.get("stale_shards"):
-        output.err.print(f"[bold]{stale} was made from an earlier mixture of this name[/]")
-    if shards := result.get("shards"):
-        output.out.print(
-            f"\n{shards['samples']:,} samples with {shards['pictures']:,} pictures in "
-            f"{shards['shards']} shard(s), {shards['bytes']:,} bytes, verified: "
-            f"[bold]{shards['folder']}[/]"
-        )
-        if shards["dropped"]:
-            output.err.print(
-                f"[bold]{shards['dropped']:,} samples were left out of the shards[/]: their "
-                f"pictures are missing or damaged (listed in {shards['folder']}/index.json)"
-            )
 
 
 def start_train(path: Path, *, dry_run: bool, **arguments: Any) -> None:

@@ -28,7 +28,24 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=VALUE", help="Change a value of the recipe; repeatable."),
 ]
-Runner = Annotated[str, typer.Option(help="Where tasks run: threads.")]
+Runner = Annotated[str, typer.Option(help="Where tasks run: threads, dask or ray.")]
+Address = Annotated[
+    str | None, typer.Option(help="Scheduler of a dask or ray cluster; without it one is started.")
+]
+Against = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DATASET", help="Drop what stands in this set or file; repeatable."),
+]
+AgainstImages = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Pictures of the files given with --against.")
+]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FIELD=V,V", help="One plan a value, compared; writes no mixture."),
+]
+ShardsTo = Annotated[
+    str | None, typer.Option(metavar="URL", help="Copy the shards to s3://..., gs://... too.")
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Tasks at once; default: one a core, 16 on the web.")
 ]

@@ -7,6 +7,7 @@ replaced as a whole; a mixture sees the old one or the new one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,6 +128,41 @@ def dataset_manifests(workspace: Workspace, names: Sequence[str]) -> dict[str, d
         WorkspaceError: a data set is incomplete or damaged; the message names the file.
     """
     return {name: published(workspace.pool(name)) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPart:
+    """One file of samples in the pool."""
+
+    dataset: str
+    path: str
+    """Relative to the workspace."""
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """A name for files that belong to this part."""
+        return f"{self.dataset}-{self.sha256[:20]}"
+
+    def piece(self, *more: Any) -> list[Any]:
+        """Return the part as the piece of a stage, with what else the work depends on."""
+        return [self.dataset, self.path, self.sha256, *more]
+
+
+def pool_parts(
+    workspace: Workspace, manifests: Mapping[str, Mapping[str, Any]]
+) -> tuple[PoolPart, ...]:
+    """Return the parts of data sets (by their manifests), in the order of data set and file."""
+    return tuple(
+        PoolPart(
+            dataset,
+            workspace.relative(workspace.pool(dataset) / entry["path"]),
+            entry["sha256"],
+        )
+        for dataset in sorted(manifests)
+        for entry in sorted(manifests[dataset]["files"], key=lambda entry: entry["path"])
+        if entry["path"].startswith("samples/")
+    )
 
 
 def read_datasets(workspace: Workspace, names: Sequence[str]) -> pa.Table:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import orjson
@@ -293,15 +292,6 @@ def table_of(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-@dataclass(frozen=True, slots=True)
-class StageResult:
-    """What a stage makes of a table: the rows it keeps, those it drops, and its numbers."""
-
-    kept: pa.Table
-    drops: pa.Table
-    stats: dict[str, Any] = field(default_factory=dict)
-
-
 # ----------------------------------------------------------------------------------- drops
 
 RAW_LIMIT = 2_000
@@ -344,13 +334,22 @@ DROP_REASONS: dict[str, frozenset[str]] = {
             "audio",
             "preference",
             "tool_call",
+            "damaged",
         }
     ),
     "checks": frozenset(
         {"empty_answer", "too_long", "image_token_mismatch", "too_many_turns", "bad_turns"}
     ),
+    "quality": frozenset(
+        {"few_words", "many_words", "short_answer", "long_answer", "few_turns", "many_turns"}
+        | {"repeated_ngrams", "language", "non_letters", "cannot_see", "picture_size"}
+        | {"picture_aspect", "low_score", "no_score"}
+    ),
+    "decontaminate": frozenset({"text_match", "picture_match"}),
+    "picture_dedup": frozenset({"picture_duplicate"}),
     "exact_dedup": frozenset({"exact_duplicate"}),
-    "mixture": frozenset({"over_cap", "over_ratio"}),
+    "near_dedup": frozenset({"near_duplicate"}),
+    "mixture": frozenset({"over_cap", "over_ratio", "too_few"}),
 }
 """The closed list of reasons a stage may drop a record for. A new reason is added here first."""
 

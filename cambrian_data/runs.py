@@ -71,6 +71,7 @@ class RunRecord:
             "command": command_line(),
             "status": "running",
             "process": [socket.gethostname(), os.getpid()],
+            "workers": [],
             "started_at": utc_now(),
             "finished_at": None,
             "seconds": None,
@@ -104,6 +105,12 @@ class RunRecord:
         )
         if drops:
             self.data["drops"][name] = dict(sorted(drops.items()))
+        self._write()
+
+    def workers(self, processes: Iterable[tuple[str, int]]) -> None:
+        """Add the processes (host, number) that made units of this run."""
+        known = {(host, pid) for host, pid in self.data["workers"]} | set(processes)
+        self.data["workers"] = [list(process) for process in sorted(known)]
         self._write()
 
     def finish(

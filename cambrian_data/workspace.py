@@ -177,7 +177,9 @@ class Workspace:
         return sha256, path
 
     @contextlib.contextmanager
-    def lock(self, name: str, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    def lock(
+        self, name: str, on_wait: Callable[[str], None] | None = None, *, wait: bool = True
+    ) -> Iterator[None]:
         """Let one process at a time work on `name`; others wait.
 
         The kernel frees the lock when its process ends, however it ends.
@@ -185,6 +187,9 @@ class Workspace:
         Args:
             name: what is worked on, such as `mixtures-tiny`.
             on_wait: called once with a sentence for the user if the lock is held by another.
+            wait: whether to wait at all.
+        Raises:
+            BlockingIOError: it is held by another, and `wait` is False.
         """
         path = self.root / "locks" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,6 +197,8 @@ class Workspace:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise
                 if on_wait:
                     file.seek(0)
                     owner = file.read().strip() or "another process"

@@ -15,7 +15,7 @@ from cambrian_data.engine.options import EngineOptions
 from cambrian_data.records import IMAGE_TOKEN, Progress, silent
 from cambrian_data.report import write_report
 from cambrian_data.workspace import Workspace
-from flows.curate import run_curate
+from flows.curate import CurateOptions, run_curate
 from flows.engine import run_engine
 from flows.running import run_flow
 from flows.train import run_train
@@ -52,7 +52,7 @@ def demo_flow(workspace: Workspace, topic: str, progress: Progress) -> dict[str,
         name=INSTRUCTIONS_NAME,
         progress=progress,
     )
-    curated = run_curate(workspace, recipe="tiny", progress=progress)
+    curated = run_curate(workspace, CurateOptions(recipe="tiny"), progress=progress)
     trained = [
         run_train(workspace, stage=stage, recipe="tiny", shards=curated["name"], progress=progress)
         for stage in ("pretrain", "finetune")

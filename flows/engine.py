@@ -60,6 +60,11 @@ def run_engine(
         UserError: an unknown recipe, backend or model, a missing key, a topic without a page.
         RunFailed: a stage dropped more than the recipe allows.
     """
+    if runner != "threads":
+        raise UserError(
+            f"--runner {runner!r}: the engine's tasks share connections, rates and a budget, so "
+            "they run in one process (--runner threads); dask and ray are for `data curate`"
+        )
     wanted = options.wanted()
     check_name(options.dataset_name)
     loaded = load_recipe(recipe, "data", EngineRecipe, settings)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from prefect import Flow, task
 from prefect.cache_policies import NO_CACHE
@@ -25,38 +26,50 @@ from prefect.server.api.server import SubprocessASGIServer
 from prefect.task_runners import ConcurrentTaskRunner, TaskRunner
 
 from cambrian_data.records import Progress, UserError
+from cambrian_data.runs import RunRecord
 from cambrian_data.units import Stage, StageOutput, Unit
 from flows.settings import remember_helper
 
-RUNNERS = ("threads",)
-"""Names for --runner. Dask and Ray come with curation at scale."""
+RUNNERS = ("threads", "dask", "ray")
+"""Names for --runner."""
 # What goes wrong in a flow is raised to the caller, who explains it; these would print it too, and
 # the last one what an interrupt breaks off in a task's callback.
 for _name in ("prefect.flow_runs", "prefect.task_runs", "concurrent.futures"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 ResultT = TypeVar("ResultT")
+Worker: TypeAlias = tuple[str, int]
+"""Host and process that made a unit."""
 _watchers: list[subprocess.Popen[bytes]] = []
 
 
-def task_runner(name: str, workers: int | None = None) -> TaskRunner[Any]:
+def task_runner(
+    name: str, workers: int | None = None, address: str | None = None
+) -> TaskRunner[Any]:
     """Return the task runner of a name.
 
+    Args:
+        workers: threads, or worker processes of a cluster that is started here.
+        address: scheduler of a cluster that is there already (dask, ray).
     Raises:
-        UserError: no such runner.
+        UserError: no such runner, or the package that it needs is not installed.
     """
-    if name != "threads":
-        known = ", ".join(RUNNERS)
-        raise UserError(
-            f"there is no runner {name!r} (known: {known}); dask and ray are not there yet"
-        )
-    return ConcurrentTaskRunner(max_workers=workers or os.cpu_count() or 2)
+    if name not in RUNNERS:
+        raise UserError(f"there is no runner {name!r} (known: {', '.join(RUNNERS)})")
+    count = workers or os.cpu_count() or 2
+    if name == "threads":
+        if address is not None:
+            raise UserError(f"--address {address} is for --runner dask or ray, not for threads")
+        return ConcurrentTaskRunner(max_workers=count)
+    from flows import clusters
+
+    return clusters.dask(count, address) if name == "dask" else clusters.ray(count, address)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, task_run_name="{stage.name}")
-def run_unit(stage: Stage, chunk: Sequence[Any]) -> Unit:
-    """Make one unit of a stage."""
-    return stage.run(chunk)
+def run_unit(stage: Stage, chunk: Sequence[Any]) -> tuple[Unit, Worker]:
+    """Make one unit of a stage; return it and the process that made it."""
+    return stage.run(chunk), (socket.gethostname(), os.getpid())
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, task_run_name="{name}")
@@ -65,22 +78,32 @@ def run_call(name: str, call: Callable[[], ResultT]) -> ResultT:
     return call()
 
 
-def map_stage(stage: Stage, pieces: Sequence[Sequence[Any]], progress: Progress) -> list[Unit]:
+def map_stage(
+    stage: Stage,
+    pieces: Sequence[Sequence[Any]],
+    progress: Progress,
+    *,
+    record: RunRecord | None = None,
+) -> list[Unit]:
     """Return the units of a stage for all chunks, making those that are not done.
 
-    Must be called inside a flow. Progress counts chunks.
+    Must be called inside a flow. Progress counts chunks; the record is told which processes worked.
     """
     units = {number: stage.finished(piece) for number, piece in enumerate(pieces)}
     missing = [number for number, unit in units.items() if unit is None]
     done = len(pieces) - len(missing)
     progress(stage.name, done, len(pieces))
-    futures: dict[PrefectFuture[Unit], int] = {
+    futures: dict[PrefectFuture[tuple[Unit, Worker]], int] = {
         run_unit.submit(stage, pieces[number]): number for number in missing
     }
+    workers: set[Worker] = set()
     for future in as_completed(list(futures)):
-        units[futures[future]] = future.result()
+        units[futures[future]], worker = future.result()
+        workers.add(worker)
         done += 1
         progress(stage.name, done, len(pieces))
+    if record is not None and workers:
+        record.workers(workers)
     stage.units.keep_only(unit.key for unit in units.values() if unit)
     return [unit for unit in units.values() if unit]
 
@@ -109,7 +132,7 @@ class Lane:
         self._lock = threading.Lock()
         self.units: list[Unit] = []
 
-    def submit(self, piece: Sequence[Any]) -> Unit | PrefectFuture[Unit]:
+    def submit(self, piece: Sequence[Any]) -> Unit | PrefectFuture[tuple[Unit, Worker]]:
         """Return the unit of a piece if it is done, else a future of it."""
         unit = self._stage.finished(piece)
         if unit is not None:
@@ -117,9 +140,9 @@ class Lane:
             return unit
         return run_unit.submit(replace(self._stage, work=self._counted), piece)
 
-    def result(self, made: Unit | PrefectFuture[Unit]) -> Unit:
+    def result(self, made: Unit | PrefectFuture[tuple[Unit, Worker]]) -> Unit:
         """Wait for a unit; raise what went wrong in it."""
-        unit = made if isinstance(made, Unit) else made.result()
+        unit = made if isinstance(made, Unit) else made.result()[0]
         self.units.append(unit)
         return unit
 
@@ -139,14 +162,18 @@ class Lane:
 
 
 def run_flow(
-    flow: Flow[..., ResultT], *arguments: Any, runner: str = "threads", workers: int | None = None
+    flow: Flow[..., ResultT],
+    *arguments: Any,
+    runner: str = "threads",
+    workers: int | None = None,
+    address: str | None = None,
 ) -> ResultT:
     """Run a flow on the task runner of a name; its errors are raised as they are.
 
     Raises:
         UserError: no such runner.
     """
-    chosen = task_runner(runner, workers)
+    chosen = task_runner(runner, workers, address)
     if "PREFECT_API_URL" not in os.environ:
         _watch_helper(Path(os.environ["PREFECT_HOME"]))
     return flow.with_options(task_runner=chosen)(*arguments)

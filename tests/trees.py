@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cambrian_data.pool import write_dataset
+from cambrian_data.build import Build
+from cambrian_data.curation.assemble import make_mixture, mixture_inputs, one_by_one
+from cambrian_data.curation.recipe import CurateRecipe
+from cambrian_data.curation.stages import Curation
+from cambrian_data.pool import dataset_manifests, pool_parts, write_dataset
+from cambrian_data.records import content_id
 from cambrian_data.workspace import Workspace
 
 PATTERNS = ("*.parquet", "*.tar", "*.png", "*.jpg", "index.json", "plan.json", "stats.json")
@@ -33,3 +39,21 @@ def put_dataset(
     pq.write_table(samples, part)
     write_dataset(workspace, name, key, [part], about)
     part.unlink()
+
+
+def mix(
+    workspace: Workspace, recipe: CurateRecipe, name: str = "mix", datasets: Sequence[str] = ("d",)
+) -> Path:
+    """Make a mixture of data sets of the pool, without a flow; return its folder."""
+    pool = pool_parts(workspace, dataset_manifests(workspace, datasets))
+    curation = Curation.of(workspace, recipe, pool, [])
+    key = content_id(curation.key, mixture_inputs(recipe))
+    return make_mixture(
+        curation,
+        Build(workspace, workspace.mixture(name), key),
+        [],
+        one_by_one,
+        name=name,
+        datasets=datasets,
+        content=recipe.model_dump(mode="json"),
+    )

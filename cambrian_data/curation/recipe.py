@@ -6,9 +6,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from cambrian_data.curation.against_set import AgainstConfig
 from cambrian_data.curation.checks import ChecksConfig
 from cambrian_data.curation.dedup import DedupConfig
+from cambrian_data.curation.look_alikes import PicturesConfig
 from cambrian_data.curation.plan import MixtureConfig
+from cambrian_data.curation.quality import QualityConfig
 from cambrian_data.curation.system_prompts import SystemPromptsConfig
 from cambrian_data.recipes import Config
 from cambrian_data.shards import ShardsConfig
@@ -28,9 +31,19 @@ class CurateRecipe(Config):
     max_drop_share: float = Field(default=0.1, ge=0, le=1)
     """The run fails when the checks drop a larger part of the pool."""
     checks: ChecksConfig = Field(default_factory=ChecksConfig)
-    """Limits on single samples."""
+    """What every sample must fulfil."""
+    quality: QualityConfig = Field(default_factory=QualityConfig)
+    """Rules on what samples say and on their pictures; all off unless named."""
+    scores: list[str] = Field(default_factory=list)
+    """Files of ratings by sample id (Parquet, CSV or JSONL), joined as score columns."""
+    against: list[str] = Field(default_factory=list)
+    """Benchmarks and other sets whose samples may not stand in the mixture."""
+    overlap: AgainstConfig = Field(default_factory=AgainstConfig)
+    """What counts as standing in another set."""
+    pictures: PicturesConfig = Field(default_factory=PicturesConfig)
+    """What is done about pictures that look alike."""
     dedup: DedupConfig = Field(default_factory=DedupConfig)
-    """Which of equal samples is kept."""
+    """Which duplicates are dropped, and which of them is kept."""
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     """Caps, ratios and size."""
     system_prompts: SystemPromptsConfig = Field(default_factory=SystemPromptsConfig)

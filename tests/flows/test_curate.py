@@ -15,7 +15,7 @@ from cambrian_data.engine.options import EngineOptions
 from cambrian_data.records import RunFailed, UserError
 from cambrian_data.shards import read_shards, verify_shards
 from cambrian_data.workspace import Workspace, WorkspaceError
-from flows.curate import plan_curate, run_curate
+from flows.curate import CurateOptions, plan_curate, run_curate
 from flows.engine import run_engine
 from tests.trees import tree
 
@@ -38,7 +38,11 @@ def fresh(pool, tmp_path):
 
 @pytest.fixture(scope="module")
 def tiny(pool):
-    return run_curate(pool, recipe="tiny")
+    return curate(pool, recipe="tiny")
+
+
+def curate(workspace, **options):
+    return run_curate(workspace, CurateOptions(**options))
 
 
 def rows(workspace, sql):
@@ -99,17 +103,17 @@ def test_shards_are_shuffled(pool, tiny):
 def test_again_makes_nothing_anew_and_other_workspaces_the_same(pool, tiny, fresh):
     before = tree(pool.root)
     stamps = {p: p.stat().st_mtime_ns for p in (pool.root / "shards").rglob("*.tar")}
-    assert run_curate(pool, recipe="tiny") == tiny
+    assert curate(pool, recipe="tiny") == tiny
     assert {p: p.stat().st_mtime_ns for p in (pool.root / "shards").rglob("*.tar")} == stamps
     shutil.rmtree(fresh.root / "mixtures", ignore_errors=True)
     shutil.rmtree(fresh.root / "shards", ignore_errors=True)
-    run_curate(Workspace.create(fresh.root), recipe="tiny", workers=4)
+    curate(Workspace.create(fresh.root), recipe="tiny", workers=4)
     assert tree(fresh.root) == before
 
 
 def test_another_recipe_replaces_the_mixture_as_a_whole(fresh):
-    run_curate(fresh, recipe="tiny")
-    result = run_curate(fresh, recipe="tiny", settings=["mixture.size=50"])
+    curate(fresh, recipe="tiny")
+    result = curate(fresh, recipe="tiny", settings=["mixture.size=50"])
     assert result["samples"] == 50
     parts = list((fresh.mixture("tiny") / "samples").glob("part-*.parquet"))
     assert sum(pq.read_metadata(part).num_rows for part in parts) == 50
@@ -131,7 +135,7 @@ def test_damage_is_mended_on_the_next_run(pool, tiny, pattern):
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 255
     victim.write_bytes(data)
-    run_curate(pool, recipe="tiny")
+    curate(pool, recipe="tiny")
     assert tree(pool.root) == before
 
 
@@ -139,7 +143,7 @@ def test_a_damaged_pool_is_refused_by_name(fresh):
     victim = sorted(fresh.root.glob("pool/instructions/samples/part-*.parquet"))[0]
     victim.write_bytes(victim.read_bytes()[:-1])
     with pytest.raises(WorkspaceError, match=rf"{victim.name} is missing or damaged"):
-        run_curate(fresh, recipe="tiny")
+        curate(fresh, recipe="tiny")
 
 
 def test_a_lost_picture_drops_its_samples_until_it_is_back(fresh):
@@ -148,14 +152,14 @@ def test_a_lost_picture_drops_its_samples_until_it_is_back(fresh):
         "SELECT images[1].path AS p FROM samples WHERE len(images) = 1 "
         "AND source LIKE 'shapes%' ORDER BY id LIMIT 1",
     )[0]["p"]
-    whole = run_curate(fresh, recipe="tiny", name="whole")
+    whole = curate(fresh, recipe="tiny", name="whole")
     data = (fresh.root / image).read_bytes()
     (fresh.root / image).unlink()
-    lossy = run_curate(fresh, recipe="tiny", name="lossy")
+    lossy = curate(fresh, recipe="tiny", name="lossy")
     assert lossy["shards"]["dropped"] >= 1
     assert lossy["shards"]["samples"] == lossy["samples"] - lossy["shards"]["dropped"]
     (fresh.root / image).write_bytes(data)
-    mended = run_curate(fresh, recipe="tiny", name="lossy")
+    mended = curate(fresh, recipe="tiny", name="lossy")
     assert mended["shards"]["dropped"] == 0
     for path in (fresh.root / "shards" / "whole").glob("*.tar"):
         assert (fresh.root / "shards" / "lossy" / path.name).read_bytes() == path.read_bytes()
@@ -166,7 +170,7 @@ def test_too_many_lost_pictures_stop_the_run(fresh):
     for path in fresh.images.glob("*/*.png"):
         path.unlink()
     with pytest.raises(RunFailed, match="missing or damaged"):
-        run_curate(fresh, recipe="tiny", name="gone")
+        curate(fresh, recipe="tiny", name="gone")
 
 
 def test_pictures_that_were_not_read_are_not_packed(fresh, tmp_path):
@@ -181,26 +185,26 @@ def test_pictures_that_were_not_read_are_not_packed(fresh, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     ingest_file(fresh, file=tmp_path / "rows.jsonl", name="unread", check_images="none")
     with pytest.raises(RunFailed, match="was not read"):
-        run_curate(fresh, recipe="tiny", settings=["datasets=[unread]", "mixture.ratios=null"])
+        curate(fresh, recipe="tiny", settings=["datasets=[unread]", "mixture.ratios=null"])
 
 
 def test_dry_runs_write_nothing(fresh):
     before = tree(fresh.root)
-    plan = plan_curate(fresh, recipe="tiny", settings=["mixture.size=40"])
+    plan = plan_curate(fresh, CurateOptions(recipe="tiny", settings=["mixture.size=40"]))
     assert plan["plan"]["size"] == 40
     assert tree(fresh.root) == before
 
 
 def test_users_mistakes_are_explained(fresh, workspace):
     with pytest.raises(UserError, match="the pool of .* is empty"):
-        run_curate(workspace, recipe="tiny")
+        curate(workspace, recipe="tiny")
     with pytest.raises(UserError, match=r"no data set 'nothing' .*instructions"):
-        run_curate(fresh, recipe="tiny", settings=["datasets=[nothing]"])
+        curate(fresh, recipe="tiny", settings=["datasets=[nothing]"])
     with pytest.raises(UserError, match=r"mixture\.max_per_source"):
-        run_curate(fresh, recipe="tiny", settings=["mixture.max_per_sorce=3"])
+        curate(fresh, recipe="tiny", settings=["mixture.max_per_sorce=3"])
 
 
 def test_too_many_bad_samples_stop_the_run(fresh):
     with pytest.raises(RunFailed, match="max_drop_share"):
-        run_curate(fresh, recipe="tiny", settings=["checks.max_characters=20"])
+        curate(fresh, recipe="tiny", settings=["checks.max_characters=20"])
     assert not fresh.mixture("tiny").exists() or fresh.mixture("tiny").is_dir()
