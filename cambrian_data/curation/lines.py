@@ -2,6 +2,7 @@
 
 Both are streamed: no more than one row and one read-ahead chunk is in memory. Every row knows its
 number (from 0) and where it begins and ends in the file, so that reading goes on from any of them.
+`line_pieces` cuts a file of lines without looking at them: it counts line ends, some GB a second.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import numpy as np
+
 from cambrian_data.records import UserError
 
 MAX_ROW_BYTES = 16 * 2**20
 """A longer row is not read: it is dropped as `too_large`, so that memory stays bounded."""
 _CHUNK = 2**20
 _BOM = b"\xef\xbb\xbf"
+_NEWLINE, _RETURN, _OPEN, _CLOSE = b"\n\r{}"
 # A whole string, a string that is not closed yet, or a sign that opens, closes or separates.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 
@@ -43,6 +47,78 @@ class RawLine(NamedTuple):
     def next(self) -> Position:
         """Return the position from which `read_rows` goes on after this row."""
         return Position(self.end, self.line + 1)
+
+
+class LinePiece(NamedTuple):
+    """Some whole lines of a file: the number of the first, how many, and their bytes."""
+
+    first_line: int
+    num_lines: int
+    start: int
+    end: int
+
+
+def line_pieces(path: Path, *, max_rows: int, max_bytes: int) -> Iterator[LinePiece]:
+    """Cut a file of JSON lines into pieces of `max_rows` lines, in order.
+
+    A piece ends early with the line that brings it to `max_bytes`. A byte order mark at the
+    beginning of the file belongs to no piece. Only line ends are looked at.
+    """
+    with path.open("rb", buffering=0) as file:
+        start = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
+        file.seek(start)
+        buffer = bytearray(_CHUNK)
+        view, base, line, rows = np.frombuffer(buffer, np.uint8), start, 0, 0
+        last = _NEWLINE
+        while size := file.readinto(buffer):
+            is_end = view[:size] == _NEWLINE
+            rows += int(np.count_nonzero(is_end))
+            last = int(view[size - 1])
+            while rows >= max_rows or base + size - start >= max_bytes:
+                ends = base + 1 + np.flatnonzero(is_end)  # where the next line begins
+                ends = ends[ends > start]
+                before = rows - len(ends)  # lines of this piece that ended in earlier chunks
+                by_rows = max_rows - before - 1
+                by_bytes = int(np.searchsorted(ends, start + max_bytes))
+                cut = min(by_rows, by_bytes)
+                if cut >= len(ends):
+                    break
+                end, num_lines = int(ends[cut]), before + cut + 1
+                yield LinePiece(line, num_lines, start, end)
+                start, line, rows = end, line + num_lines, rows - num_lines
+            base += size
+    if start < base:
+        yield LinePiece(line, rows + (last != _NEWLINE), start, base)
+
+
+class Lines:
+    """The lines of a block of bytes, cut out when they are asked for; their ends are left off."""
+
+    def __init__(self, block: bytes) -> None:
+        self.block = block
+        self._signs = np.frombuffer(block, np.uint8)
+        self._ends = np.flatnonzero(self._signs == _NEWLINE)
+        if not block.endswith(b"\n"):
+            self._ends = np.append(self._ends, len(block))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, number: int) -> bytes:
+        begin = int(self._ends[number - 1]) + 1 if number else 0
+        return self.block[begin : int(self._ends[number])]
+
+    def look_like_objects(self) -> bool:
+        """Whether each line begins with { and ends with }.
+
+        No JSON value spans such lines: within a value, } is never followed by {. So where a reader
+        finds as many values in the block as there are lines, each line is one of them.
+        """
+        begins = self._signs[np.append(0, self._ends[:-1] + 1)]
+        lasts = self._signs[self._ends - 1]
+        if (lasts == _RETURN).any():
+            lasts = np.where(lasts == _RETURN, self._signs[self._ends - 2], lasts)
+        return bool((begins == _OPEN).all() and (lasts == _CLOSE).all())
 
 
 def read_rows(path: Path, start: Position = START) -> Iterator[RawLine]:

@@ -3,6 +3,7 @@
 LLaVA and ShareGPT rows (`conversations`, `from`, `value`) and OpenAI rows (`messages`, `role`,
 `content`) are read. Every change to what a row says is a mend with a name of `MENDS`; what no mend
 covers is dropped with its reason and its raw text. Pictures are paths here: none is opened.
+Rows of other shapes are made into these by `shapes` first.
 """
 
 from __future__ import annotations
@@ -10,16 +11,23 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from cambrian_data.curation.formats.rows import FORMAT_MENDS
 from cambrian_data.curation.lines import MAX_ROW_BYTES, RawLine
+from cambrian_data.curation.path_rules import PATH_MENDS, PathRules
+from cambrian_data.curation.shapes import SHAPE_MENDS, reshape
 from cambrian_data.records import IMAGE_TOKEN, RAW_LIMIT, drop
 
 MENDS = {
+    **FORMAT_MENDS,
+    **PATH_MENDS,
+    **SHAPE_MENDS,
+    "byte_order_mark": "a byte order mark in front of the row, as where files were joined",
     "content_parts": "content given as a list of parts; texts joined, picture parts made <image>",
     "image_list": "pictures given as a list",
     "image_token_added": "one picture, no <image>: put in front of the first question",
@@ -39,9 +47,13 @@ MENDS = {
 
 _ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt", "system": "system"}
 _TOOL_ROLES = frozenset({"function", "function_call", "observation", "tool", "tool_call"})
-_NO_PICTURE = (None, "", "None", "none", "null")
+NO_PICTURE = frozenset((None, "", "None", "none", "null"))
+"""What stands under `image` in rows without a picture."""
+NO_RULES = PathRules()
+_BOM = b"\xef\xbb\xbf"
+_IDENTITY = re.compile(r".+:(?![\s/\\])[^:]+", re.DOTALL)
 _TOKEN_RUN = re.compile(rf"{IMAGE_TOKEN}(?:\s*{IMAGE_TOKEN})+")
-_TWO_FOLDERS = "hfdata"
+TWO_FOLDERS = "hfdata"
 """Under this folder every folder is a data set of its own (the part from the Cauldron)."""
 
 
@@ -64,23 +76,38 @@ class ParsedSample:
     images: list[str] = field(default_factory=list)
     system: str | None = None
     mended: set[str] = field(default_factory=set)
+    text_of: Callable[[], bytes] | None = None
+    """Gives the row as text where it is none; asked for when the row is dropped after all."""
 
 
-def parse_row(raw: RawLine, file_name: str) -> ParsedSample | dict[str, Any]:
+def parse_row(
+    raw: RawLine,
+    file_name: str,
+    *,
+    rules: PathRules = NO_RULES,
+    loaded: Mapping[str, Any] | None = None,
+) -> ParsedSample | dict[str, Any]:
     """Return the sample that a row holds, or its row of the table `drops`.
 
     Args:
         raw: the row as `read_rows` gives it.
         file_name: stands for the source where the row names none, and in its origin.
+        rules: how paths of pictures are changed before anything else is done with them.
+        loaded: the row, where it is no JSON text; a drop then has no raw text.
     """
     sample = ParsedSample(raw)
     try:
-        row = _load(raw.data, sample.mended)
+        row = _load(raw.data, sample.mended) if loaded is None else loaded
+        if row.get("conversations") is None and row.get("messages") is None:
+            shaped = reshape(row)
+            if shaped is not None:
+                row, mends = shaped
+                sample.mended |= mends
         sample.row_id = _row_id(row, sample.mended)
         sample.source = source_of(row.get("source"), file_name)
         _refuse_other_kinds(row)
         sample.system, turns = _split_system(row, _turns(row, sample.mended), sample.mended)
-        sample.images = _pictures(row, sample.mended)
+        sample.images = _pictures(row, sample.mended, rules)
         sample.source = source_of(row.get("source"), file_name, sample.images)
         sample.turns = _alternating(turns, sample.mended)
         _match_tokens(sample)
@@ -92,6 +119,7 @@ def parse_row(raw: RawLine, file_name: str) -> ParsedSample | dict[str, Any]:
 def drop_row(sample: ParsedSample, file_name: str, reason: str, detail: str) -> dict[str, Any]:
     """Return the row of `drops` for a row of a file, with its raw text (capped)."""
     raw = sample.raw
+    text = sample.text_of() if sample.text_of is not None else raw.data
     return drop(
         "ingest",
         f"{file_name}:{raw.line}",
@@ -99,7 +127,7 @@ def drop_row(sample: ParsedSample, file_name: str, reason: str, detail: str) -> 
         detail=detail,
         source=sample.source or None,
         origin={"file": file_name, "line": raw.line, "id": sample.row_id},
-        raw=raw.data[: 4 * RAW_LIMIT].decode("utf-8", errors="replace"),
+        raw=text[: 4 * RAW_LIMIT].decode("utf-8", errors="replace"),
     )
 
 
@@ -107,13 +135,14 @@ def source_of(value: Any, file_name: str, images: Sequence[str] = ()) -> str:
     """Return a source's identity: the row's `source` as it is, and the picture's first folder.
 
     One published file holds several data sets, told apart by the folder of their pictures alone.
-    A source with a colon is an identity already, such as one that was exported from here.
+    A source of the form NAME:FOLDER is an identity already, such as one that was exported from
+    here; `Set: a name` and addresses, which have a colon too, are none.
     """
     name = value if isinstance(value, str) and value.strip() else file_name
-    if ":" in name:
+    if _IDENTITY.fullmatch(name):
         return name
     folders = images[0].split("/")[:-1] if images else []
-    depth = 2 if folders[:1] == [_TWO_FOLDERS] else 1
+    depth = 2 if folders[:1] == [TWO_FOLDERS] else 1
     return f"{name}:{'/'.join(folders[:depth])}" if folders else name
 
 
@@ -123,6 +152,9 @@ def source_of(value: Any, file_name: str, images: Sequence[str] = ()) -> str:
 def _load(data: bytes, mended: set[str]) -> dict[str, Any]:
     if len(data) > MAX_ROW_BYTES:
         raise RowError("too_large", f"more than {MAX_ROW_BYTES} bytes")
+    if data.startswith(_BOM):
+        data = data.removeprefix(_BOM)
+        mended.add("byte_order_mark")
     try:
         row = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -135,6 +167,8 @@ def _load(data: bytes, mended: set[str]) -> dict[str, Any]:
 
 def _load_leniently(data: bytes) -> Any:
     """Read what Python's json writes and JSON does not know; lone surrogates stay an error."""
+    if b"\0" in data:
+        raise RowError("bad_encoding", "there are null bytes in the row, as in UTF-16 text")
     try:
         row = json.loads(data.decode("utf-8"))
         json.dumps(row, ensure_ascii=False).encode("utf-8")
@@ -166,15 +200,18 @@ def _refuse_other_kinds(row: Mapping[str, Any]) -> None:
 # -------------------------------------------------------------------------------- pictures
 
 
-def _pictures(row: Mapping[str, Any], mended: set[str]) -> list[str]:
+def _pictures(row: Mapping[str, Any], mended: set[str], rules: PathRules) -> list[str]:
     """Return the normalised paths of a row's pictures, in order."""
     found = _listed(row, "image", mended)
     others = _listed(row, "images", mended)
     if others and found != others:
         mended.add("images_key")
         found = found + [value for value in others if value not in found] if found else others
-    paths = [_normal_path(value) for value in found]
-    if paths != found:
+    ruled = [rules.apply(value) if isinstance(value, str) else value for value in found]
+    if ruled != found:
+        mended.add("path_rule")
+    paths = [normal_path(value) for value in ruled]
+    if paths != ruled:
         mended.add("path_normalised")
     return paths
 
@@ -186,13 +223,13 @@ def _listed(row: Mapping[str, Any], key: str, mended: set[str]) -> list[Any]:
     if isinstance(value, list):
         mended.add("image_list")
     values = value if isinstance(value, list) else [value]
-    real = [one for one in values if not (isinstance(one, str | None) and one in _NO_PICTURE)]
+    real = [one for one in values if not (isinstance(one, str | None) and one in NO_PICTURE)]
     if len(real) < len(values):
         mended.add("no_picture_marker")
     return real
 
 
-def _normal_path(value: Any) -> str:
+def normal_path(value: Any) -> str:
     """Return a path below the image folder in its shortest form.
 
     Raises:

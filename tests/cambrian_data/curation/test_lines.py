@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cambrian_data.curation import lines
-from cambrian_data.curation.lines import cut_parts, read_rows
+from cambrian_data.curation.lines import Lines, cut_parts, line_pieces, read_rows
 from cambrian_data.records import UserError
 
 VALUES = st.recursive(
@@ -105,3 +105,50 @@ def test_parts_are_bounded_by_rows_and_by_bytes(tmp_path):
     assert sizes == [4, 4, 2]
     sizes = [len(part) for part in cut_parts(read_rows(path), max_rows=4, max_bytes=8)]
     assert sizes == [2] * 5
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.lists(st.binary(max_size=12).filter(lambda row: b"\n" not in row), max_size=20),
+    max_rows=st.integers(1, 7),
+    max_bytes=st.integers(1, 60),
+    chunk=st.integers(1, 40),
+    is_marked=st.booleans(),
+    is_ended=st.booleans(),
+)
+def test_pieces_hold_all_lines_once(
+    tmp_path_factory, rows, max_rows, max_bytes, chunk, is_marked, is_ended
+):
+    text = b"\n".join(rows) + (b"\n" if is_ended else b"")
+    data = (b"\xef\xbb\xbf" if is_marked else b"") + text
+    path = write(tmp_path_factory.mktemp("pieces"), "a.jsonl", data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_CHUNK", chunk)
+        pieces = list(line_pieces(path, max_rows=max_rows, max_bytes=max_bytes))
+    expected = [(row.line, row.data) for row in read_rows(path)]
+    found = []
+    for piece in pieces:
+        block = Lines(data[piece.start : piece.end])
+        assert len(block) == piece.num_lines <= max_rows
+        assert piece.end - piece.start < max_bytes + max(map(len, rows), default=0) + 2
+        found += [
+            (piece.first_line + number, block[number].rstrip(b"\r")) for number in range(len(block))
+        ]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (b'{"a": 1}\n{}', True),
+        (b"{}\r\n{}\r\n", True),
+        (b"{}\n\n{}\n", False),
+        (b'{"a":\n{}}\n', False),
+        (b'{"a": [{}\n,{}]}\n', False),
+        (b" {}\n", False),
+        (b"{\n}\n", False),
+        (b"\r\n", False),
+    ],
+)
+def test_lines_that_look_like_objects(block, expected):
+    assert Lines(block).look_like_objects() is expected

@@ -9,8 +9,11 @@ import orjson
 import pytest
 
 from cambrian_data.curation import rows
+from cambrian_data.curation.formats import FORMAT_MENDS
 from cambrian_data.curation.lines import RawLine
+from cambrian_data.curation.path_rules import PATH_MENDS
 from cambrian_data.curation.rows import MENDS, ParsedSample, parse_row, source_of
+from cambrian_data.curation.shapes import CAPTION_QUESTION
 from cambrian_data.records import DROP_REASONS
 
 ASKED = {"from": "human", "value": "<image>\nWhat is it?"}
@@ -104,6 +107,20 @@ MENDED = [
         PAIR,
         [],
     ),
+    (
+        "byte_order_mark",
+        b"\xef\xbb\xbf" + orjson.dumps({"conversations": [TEXT, SAID]}),
+        PAIR,
+        [],
+    ),
+    ("question_answer", {"question": "What is it?", "answer": "A cat."}, PAIR, []),
+    ("texts_key", {"texts": [{"user": "What is it?", "assistant": "A cat."}]}, PAIR, []),
+    (
+        "caption_question",
+        {"image": "a.jpg", "caption": "A cat."},
+        [("human", f"<image>\n{CAPTION_QUESTION}"), ("gpt", "A cat.")],
+        ["a.jpg"],
+    ),
     ("system_key", {"system": "Be brief.", "conversations": [TEXT, SAID]}, PAIR, []),
     (
         "system_turn",
@@ -126,7 +143,8 @@ def test_mend(mend, row, turns, images):
 
 
 def test_every_mend_is_tried():
-    assert {mend for mend, *_ in MENDED} == set(MENDS)
+    elsewhere = set(FORMAT_MENDS) | set(PATH_MENDS)
+    assert {mend for mend, *_ in MENDED} | elsewhere == set(MENDS)
 
 
 def picture(path: Any) -> dict[str, Any]:
@@ -179,6 +197,8 @@ DROPPED = [
         "image_token_mismatch",
         {"image": "a.jpg", "conversations": [ASKED, {"from": "gpt", "value": "A cat <image>"}]},
     ),
+    ("bad_encoding", '{"conversations": []}'.encode("utf-16")),
+    ("bad_encoding", '{"conversations": []}'.encode("utf-16-le")),
     ("video", {"video": "a.mp4", "conversations": [TEXT, SAID]}),
     ("video", {"videos": ["a.mp4"], "messages": []}),
     ("audio", {"audios": ["a.wav"], "messages": []}),
@@ -205,8 +225,8 @@ def test_row_too_large_is_dropped_with_a_capped_text(monkeypatch):
 
 
 def test_every_reason_is_tried():
-    by_pictures = {"image_missing", "image_unreadable"}
-    tried = {reason for reason, _ in DROPPED} | by_pictures | {"too_large"}
+    elsewhere = {"image_missing", "image_unreadable", "damaged"}
+    tried = {reason for reason, _ in DROPPED} | elsewhere | {"too_large"}
     assert tried == DROP_REASONS["ingest"]
 
 
@@ -234,6 +254,11 @@ def test_system_prompts_of_key_and_turn_are_both_kept():
         ("orca_994k.json", [], "orca_994k.json"),
         (None, ["coco/1.jpg"], "file.jsonl:coco"),
         (" ", ["1.jpg"], "file.jsonl"),
+        ("s.json:coco", ["images/1.jpg"], "s.json:coco"),
+        ("data_engine:fluid dynamics", ["images/1.jpg"], "data_engine:fluid dynamics"),
+        ("A set: its name", ["coco/1.jpg"], "A set: its name:coco"),
+        ("https://example.org", ["coco/1.jpg"], "https://example.org:coco"),
+        ("s.json:", ["coco/1.jpg"], "s.json::coco"),
     ],
 )
 def test_source_is_file_and_first_folder(value, images, source):

@@ -1,0 +1,67 @@
+"""How a file of an instruction set is read, and which category its sources have."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator
+
+from cambrian_data.curation.path_rules import PathRules
+from cambrian_data.recipes import Config
+
+OTHER = "other"
+"""The category of a source that no table knows."""
+
+
+@cache
+def _known_sources() -> dict[str, Any]:
+    path = Path(__file__).parent / "sources.yaml"
+    known: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return known
+
+
+def published_sizes() -> dict[str, tuple[str, int]]:
+    """Return every published source with its category and its size in thousands of samples."""
+    published = _known_sources()["published"]
+    return {
+        source: (category, thousands)
+        for category, sizes in published.items()
+        for source, thousands in sizes.items()
+    }
+
+
+def _known_categories() -> dict[str, str]:
+    known = _known_sources()
+    published = {source: category for source, (category, _) in published_sizes().items()}
+    return {**published, **known["aliases"], **known["demo"]}
+
+
+class IngestConfig(Config):
+    """How a file of an instruction set is read."""
+
+    rows_per_part: int = Field(default=50_000, ge=1)
+    """Rows in one unit of work, and in one file of the pool."""
+    bytes_per_part: int = Field(default=64 * 2**20, ge=1)
+    """A part ends early once its rows hold this many bytes; a worker needs about six times this."""
+    check_images: Literal["none", "exists", "decode"] = "decode"
+    """Whether pictures are looked for; decode also reads, checks and stores them."""
+    max_image_bytes: int = Field(default=100 * 2**20, ge=1)
+    """A larger picture file is not read."""
+    categories: dict[str, str] = Field(default_factory=dict)
+    """Category of a source (`FILE:FOLDER` or `FILE`), beside and before the known ones."""
+    path_rules: PathRules = Field(default_factory=PathRules)
+    """How the paths of pictures in the rows become those of files."""
+
+    @field_validator("categories")
+    @classmethod
+    def _add_known(cls, given: dict[str, str]) -> dict[str, str]:
+        return {**_known_categories(), **given}
+
+
+def category_of(source: str, config: IngestConfig) -> str:
+    """Return the category of a source, of its file as a whole, or `other`."""
+    table = config.categories
+    return table.get(source) or table.get(source.rsplit(":", 1)[0]) or OTHER
