@@ -130,22 +130,13 @@ def engine(
 def ingest(
     path: Annotated[Path, typer.Argument(help="JSON, JSONL, Parquet, tar files, or a folder.")],
     name: Annotated[str, typer.Option(help="Name of the data set in the pool.")],
-    images: Annotated[
-        str | None, typer.Option(metavar="DIR|URL|TAR", help="Where the pictures are.")
-    ] = None,
+    images: options.Pictures = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     check_images: Annotated[str, typer.Option(help="none, exists or decode.")] = "decode",
-    category: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SOURCE=CATEGORY", help="Category of a source; repeatable."),
-    ] = None,
+    recipe: options.IngestRecipe = None,
+    category: options.Category = None,
     strict: Annotated[bool, typer.Option(help="An unknown source is an error.")] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace a data set made from another file.")
-    ] = False,
-    path_rules: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="YAML of rules on the pictures' paths.")
-    ] = None,
+    replace: options.Replace = False,
     allow_private_hosts: options.PrivateHosts = False,
     workers: options.Workers = None,
     json: options.Json = False,
@@ -156,13 +147,13 @@ def ingest(
     start_ingest(
         workspace,
         category or [],
+        recipe,
         file=path,
         name=name,
         images=images,
         check_images=check_images,
         strict=strict,
         replace=replace,
-        path_rules=path_rules,
         allow_private_hosts=allow_private_hosts,
         workers=workers,
     )
@@ -281,19 +272,33 @@ def verify(
 @data.command()
 def export(
     name: Annotated[str, typer.Argument(help="A data set of the pool, or a mixture.")],
-    to: Annotated[str, typer.Option(help="The shape: llava.")] = "llava",
+    to: Annotated[str, typer.Option(help="llava, hf, parquet or webdataset.")] = "llava",
     out: Annotated[Path | None, typer.Option(help="Folder; by default in the workspace.")] = None,
     kind: Annotated[
         str | None, typer.Option("--from", help="pool or mixture, where both have the name.")
     ] = None,
     images: Annotated[str, typer.Option(help="copy, link or none.")] = "copy",
+    system: options.SystemPrompt = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     json: options.Json = False,
 ) -> None:
-    """Samples as LLaVA JSONL with their pictures, for other tools."""
+    """Samples with their pictures in the shape of other tools; hf comes with a dataset card."""
     from cambrian_cli.data import start_export
 
-    start_export(workspace, name, to=to, out=out, kind=kind, images=images)
+    start_export(workspace, name, kind=kind, to=to, out=out, images=images, system=system)
+
+
+@data.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="A mixture's name.")],
+    b: Annotated[str, typer.Argument(help="Another's.")],
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    json: options.Json = False,
+) -> None:
+    """In what two mixtures differ: counts, samples, reasons, recipes."""
+    from cambrian_cli.data import show_diff
+
+    show_diff(workspace, a, b)
 
 
 @app.command()

@@ -20,16 +20,25 @@ MAX_COLUMNS_SHOWN = 8
 MAX_CELL_CHARACTERS = 300
 
 
-def start_ingest(path: Path, categories: list[str], **arguments: Any) -> None:
-    """Take a file of samples into the pool."""
+def start_ingest(path: Path, categories: list[str], recipe: str | None, **arguments: Any) -> None:
+    """Take a file or a folder of samples into the pool."""
     pairs = [text.partition("=")[::2] for text in categories]
     if wrong := next((text for text in categories if "=" not in text), None):
         raise UserError(f"--category {wrong!r}: write it as SOURCE=CATEGORY")
+    from cambrian_data.curation.ingest_config import IngestRecipe
     from cambrian_data.curation.ingest_file import ingest_file
+    from cambrian_data.recipes import load_recipe
 
+    known = load_recipe(recipe, "data", IngestRecipe).config if recipe else IngestRecipe()
     workspace = Workspace.create(path)
     with output.Show() as progress:
-        result = ingest_file(workspace, categories=dict(pairs), progress=progress, **arguments)
+        result = ingest_file(
+            workspace,
+            categories={**known.categories, **dict(pairs)},
+            path_rules=known.path_rules,
+            progress=progress,
+            **arguments,
+        )
     if output.wants_json:
         output.emit_json(result)
         return
@@ -194,44 +203,47 @@ def _print_nested(value: Mapping[str, Any], indent: str = "") -> None:
             output.fields({name: part})
 
 
-def start_export(
-    path: Path, name: str, *, to: str, out: Path | None, kind: str | None, images: str
-) -> None:
+def start_export(path: Path, name: str, *, kind: str | None, **arguments: Any) -> None:
     """Write samples in the shape of other tools."""
-    for option, value, known in (
-        ("--to", to, ("llava",)),
-        ("--from", kind, (None, "pool", "mixture")),
-        ("--images", images, ("copy", "link", "none")),
-    ):
-        if value not in known:
-            listed = ", ".join(word for word in known if word)
-            raise UserError(f"{option} {value!r}: known are {listed}")
-    from cambrian_data.export import export_llava
+    if kind not in (None, "pool", "mixture"):
+        raise UserError(f"--from {kind!r}: known are pool, mixture")
+    from cambrian_data.export import export
 
     workspace = Workspace.existing(path)
     with output.Show() as progress:
-        result = export_llava(
-            workspace,
-            name,
-            out,
-            kind=cast("Any", kind),
-            images=cast("Any", images),
-            progress=progress,
-        )
+        result = export(workspace, name, kind=cast("Any", kind), progress=progress, **arguments)
     if output.wants_json:
         output.emit_json(result)
         return
     output.fields(result)
 
 
+def show_diff(path: Path, a: str, b: str) -> None:
+    """Print in what two mixtures differ."""
+    from cambrian_data.diff import diff_mixtures, diff_tables
+
+    diff = diff_mixtures(Workspace.existing(path), a, b)
+    if output.wants_json:
+        output.emit_json(diff)
+        return
+    for table in diff_tables(diff):
+        output.out.print(f"[bold cyan]{table.title}[/]")
+        output.table("", table.columns, table.rows)
+        output.out.print()
+
+
 def verify_folder(path: Path, shards: str) -> None:
-    """Verify shards, given by a mixture's name or by a folder."""
+    """Verify shards, given by a mixture's name, a folder or an address such as s3://..."""
+    from cambrian_data.shard_store import is_address, shown
     from cambrian_data.shards import verify_shards
 
-    folder = Path(shards) if Path(shards).is_dir() else Workspace(path).shards(shards)
-    found = verify_shards(folder)
+    place: Path | str = shards
+    if not is_address(shards):
+        place = Path(shards) if Path(shards).is_dir() else Workspace(path).shards(shards)
+    with output.Show() as progress:
+        found = verify_shards(place, progress=progress)
     if found.problems:
-        raise RunFailed(f"{folder}: " + "; ".join(found.problems))
+        raise RunFailed(f"{shown(str(place))}: " + "; ".join(found.problems))
     if output.wants_json:
         output.emit_json(
             {"shards": found.shards, "samples": found.samples, "pictures": found.pictures}

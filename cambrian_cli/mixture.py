@@ -113,10 +113,3 @@ def _show_shards(shards: Mapping[str, Any]) -> None:
             f"{shards['sent']} shard(s) sent to [bold]{shards['sent_to']}[/], "
             f"{shards['already_there']} were there already"
         )
-
-
-def show_diff(tables: list[Any]) -> None:
-    """Print in what two mixtures differ."""
-    for table in tables:
-        output.table(table.title, table.columns, table.rows)
-        output.out.print()

@@ -39,6 +39,27 @@ Against = Annotated[
 AgainstImages = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Pictures of the files given with --against.")
 ]
+Pictures = Annotated[
+    str | None, typer.Option(metavar="DIR|URL|TAR", help="Where the pictures are.")
+]
+IngestRecipe = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="YAML: categories of sources, rules on pictures' paths."),
+]
+Category = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SOURCE=CATEGORY", help="Category of a source; repeatable."),
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace a data set made from another file.")
+]
+SystemPrompt = Annotated[
+    str | None,
+    typer.Option(
+        "--system",
+        help="llava: prompts as a key, or in the question as the published file; default: by kind.",
+    ),
+]
 Sweep = Annotated[
     list[str] | None,
     typer.Option(metavar="FIELD=V,V", help="One plan a value, compared; writes no mixture."),

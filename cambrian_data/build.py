@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,14 +125,24 @@ def damaged_files(base: Path, entries: Iterable[dict[str, Any]]) -> list[str]:
 
 def shared_files(folder: Path) -> list[dict[str, Any]]:
     """Return the entries of all files outside a folder that its units name, each once."""
-    found = {
-        entry["path"]: entry
-        for path in sorted(folder.glob("manifests/*/*.json"))
-        for entry in (read_sealed(path) or {"shared": []})["shared"]
-    }
+    found = {entry["path"]: entry for entry in _unit_entries(folder, "shared")}
     return [found[path] for path in sorted(found)]
 
 
 def _list_files(folder: Path) -> list[dict[str, Any]]:
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
-    return [file_entry(path, path.relative_to(folder).as_posix()) for path in paths]
+    """Return the entries of all files; those of units were hashed when they were made or found."""
+    known = {entry["path"]: entry for entry in _unit_entries(folder, "files")}
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
+        name = path.relative_to(folder).as_posix()
+        entry = known.get(name)
+        if entry is None or entry["bytes"] != path.stat().st_size:
+            entry = file_entry(path, name)
+        found.append(entry)
+    return found
+
+
+def _unit_entries(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield what the manifests of a folder's units say of files (`files` or `shared`)."""
+    for path in sorted(folder.glob("manifests/*/*.json")):
+        yield from (read_sealed(path) or {kind: []})[kind]

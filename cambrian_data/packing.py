@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cambrian_data.build import Build, published
+from cambrian_data.build import MANIFEST, Build, published
 from cambrian_data.packed_pictures import PackedPictures, PictureLost
 from cambrian_data.packed_rows import PACKED, pack_part
 from cambrian_data.records import Progress, RunFailed, UserError, silent
@@ -39,7 +39,7 @@ from cambrian_data.shards import (
 )
 from cambrian_data.tarfiles import TarWriter
 from cambrian_data.units import Stage, StageOutput, Unit, Units, Written
-from cambrian_data.workspace import Workspace, remove
+from cambrian_data.workspace import Workspace, read_sealed, remove
 
 SHARDS_VERSION = "2"
 _NUM_LEAD = 5
@@ -321,7 +321,8 @@ def publish_shards(
             f"the shards in {folder} differ from their index, run the same command again: "
             + "; ".join(problems[:5])
         )
-    packing.build.publish({"samples": index["samples"]})
+    mixture = read_sealed(packing.mixture / MANIFEST) or {}
+    packing.build.publish({"samples": index["samples"], "mixture": mixture.get("key")})
     remove(packing.scratch)
     return index
 

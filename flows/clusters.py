@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 from prefect.task_runners import TaskRunner
 
 from cambrian_data.records import UserError
+
+_LOUD = ("comm", "core", "nanny", "scheduler", "worker", "worker.memory", "deploy")
+"""Loggers of dask that tell of every start and end; a flow's errors reach its caller anyway."""
 
 
 def dask(workers: int, address: str | None) -> TaskRunner[Any]:
@@ -21,18 +27,16 @@ def dask(workers: int, address: str | None) -> TaskRunner[Any]:
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
         raise _missing("dask", error) from None
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")  # read by its workers
+    importlib.import_module("distributed")  # sets up its own logging: made quiet after it
+
+    for name in ("distributed", *(f"distributed.{part}" for part in _LOUD)):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")  # read by its workers
     if address is not None:
-        return DaskTaskRunner(address=address)
-    # One thread a worker: what a unit does is parallel inside where that helps, and a worker that
-    # is killed takes one unit with it.
-    local: dict[str, Any] = {
-        "n_workers": workers,
-        "threads_per_worker": 1,
-        "dashboard_address": ":0",
-    }
-    local["silence_logs"] = logging.ERROR
-    return DaskTaskRunner(cluster_kwargs=local)
+        return DaskTaskRunner(address=_reachable(address))
+    # One thread a worker: a worker that is killed takes one unit with it.
+    local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0"}
+    return DaskTaskRunner(cluster_kwargs={**local, "silence_logs": logging.CRITICAL})
 
 
 def ray(workers: int, address: str | None) -> TaskRunner[Any]:
@@ -46,9 +50,28 @@ def ray(workers: int, address: str | None) -> TaskRunner[Any]:
     except ImportError as error:
         raise _missing("ray", error) from None
     if address is not None:
-        return RayTaskRunner(address=address)
+        return RayTaskRunner(address=_reachable(address))
     local = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
     return RayTaskRunner(init_kwargs={**local, "logging_level": logging.ERROR})
+
+
+def _reachable(address: str) -> str:
+    """Return an address if something listens there, so that a wrong one is told at once.
+
+    Raises:
+        UserError: nothing does.
+    """
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    if parts.hostname is None or parts.port is None:
+        return address  # a name that the cluster's own library knows, such as `auto`
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
+    except OSError as error:
+        raise UserError(
+            f"--address: nobody answers at {address!r} ({error}); start the scheduler there, or "
+            "leave --address out to start a cluster of this machine's own"
+        ) from None
+    return address
 
 
 def _missing(name: str, error: ImportError) -> UserError:

@@ -61,6 +61,17 @@ class IngestConfig(Config):
         return {**_known_categories(), **given}
 
 
+class IngestRecipe(Config):
+    """What a set needs to be known about it: a YAML file for `--recipe` of ingest."""
+
+    description: str = ""
+    """Which set it is for."""
+    categories: dict[str, str] = Field(default_factory=dict)
+    """Category of a source (`FILE:FOLDER` or `FILE`), beside and before the known ones."""
+    path_rules: PathRules = Field(default_factory=PathRules)
+    """How the paths of pictures in the rows become those of files."""
+
+
 def category_of(source: str, config: IngestConfig) -> str:
     """Return the category of a source, of its file as a whole, or `other`."""
     table = config.categories

@@ -42,7 +42,7 @@ def export(
     to: str = "llava",
     images: Images = "copy",
     kind: Kind | None = None,
-    system: System = "key",
+    system: System | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write a data set of the pool or a mixture in one of `FORMATS`.
@@ -65,7 +65,7 @@ def export(
         return export_llava(
             workspace, name, out, images=images, kind=kind, system=system, progress=progress
         )
-    if system != "key":
+    if system is not None:
         raise UserError(f"--system {system!r} is for --to llava; --to {to} has a column `system`")
     write: Any = {"hf": export_hf, "parquet": export_parquet, "webdataset": export_webdataset}
     found: dict[str, Any] = write[to](

@@ -30,7 +30,7 @@ from cambrian_data.export.folder import (
     target_folder,
     write_about,
 )
-from cambrian_data.records import Progress, silent
+from cambrian_data.records import Progress, UserError, silent
 from cambrian_data.workspace import Workspace, file_sha256, remove
 
 _COLUMNS = ["id", "source", "images", "conversations", "system", "origin"]
@@ -48,7 +48,7 @@ def export_llava(
     *,
     images: Images = "copy",
     kind: Kind | None = None,
-    system: System = "key",
+    system: System | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write a data set or a mixture as `OUT/NAME.jsonl` with its pictures under `OUT/images/`.
@@ -63,7 +63,8 @@ def export_llava(
             workspace).
         kind: where the name is looked for; both where it is left out.
         system: where a system prompt goes: a key `system` of the row, or the end of the first
-            question, for programs that know no system prompt.
+            question, as in the published file, whose readers know no such key. By default the
+            question for a mixture, the key for a data set, which goes back in as it was.
     Returns:
         dataset, kind, to, folder, file, samples, pictures, text_only, left_out, bytes.
     Raises:
@@ -71,9 +72,12 @@ def export_llava(
         WorkspaceError: the data set or the mixture is damaged.
         RunFailed: no row could be written, since no picture is there.
     """
+    if system not in (None, "key", "question"):
+        raise UserError(f"--system {system!r}: known are key, question")
     samples = find_samples(workspace, name, kind)
     target = target_folder(workspace, name, out)
     account = Account()
+    system = system or ("question" if samples.kind == "mixture" else "key")
     with (
         workspace.lock(f"exports-{name}", lambda note: progress(note, 0, None)),
         filled_aside(target) as folder,

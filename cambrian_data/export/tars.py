@@ -89,7 +89,7 @@ def _own_shards(workspace: Workspace, samples: Samples) -> Path | None:
     made, mixture = read_sealed(folder / MANIFEST), read_sealed(samples.folder / MANIFEST)
     if samples.kind != "mixture" or made is None or mixture is None:
         return None
-    is_same = made["key"] == content_id(mixture["key"], SHARDS_VERSION)
+    is_same = made["about"].get("mixture") == mixture["key"]
     return folder if is_same and not read_index(folder)["dropped"] else None
 
 

@@ -19,10 +19,10 @@ PAGE = (Path(__file__).parents[3] / "docs" / "quality.md").read_text(encoding="u
 @pytest.mark.parametrize(
     "name",
     [
-        *DROP_REASONS["checks"],
-        *DROP_REASONS["quality"],
+        *sorted(DROP_REASONS["checks"]),
+        *sorted(DROP_REASONS["quality"]),
         *QualityConfig.model_fields,
-        *(set(SystemPromptsConfig.model_fields) - {"seed"}),
+        *sorted(set(SystemPromptsConfig.model_fields) - {"seed"}),
         *(kind.name.lower() for kind in Kinds),
         *LANGUAGES,
     ],
