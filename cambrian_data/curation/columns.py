@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, cycle, pairwise
 from typing import Any
@@ -116,28 +116,22 @@ class Columns:
         Args:
             category_of: the category of each source.
         """
-        count = len(self)
         texts = pa.concat_arrays(self._texts or [pa.array([], pa.string())])
-        roles = _repeated(_ROLES, len(texts) // 2)
-        columns: dict[str, pa.Array] = {
-            "id": pa.array(self._ids, pa.string()),
-            "source": pa.array(self.sources, pa.string()),
-            "dataset": pa.repeat(dataset, count),
-            "category": pa.array([category_of[source] for source in self.sources], pa.string()),
-            "images": _lists("images", self._num_images, self._image_fields),
-            "conversations": _lists("conversations", self._num_turns, [roles, texts]),
-            "system": pa.array(self._systems, pa.string()),
-            "origin": pa.StructArray.from_arrays(
-                [
-                    pa.repeat(file, count),
-                    pa.array(self._lines, pa.int64()),
-                    pa.array(self._row_ids, pa.string()),
-                ],
-                fields=list(SAMPLE.field("origin").type),
-            ),
-        }
-        arrays = [columns.get(item.name, pa.nulls(count, item.type)) for item in SAMPLE]
-        return pa.Table.from_arrays(arrays, schema=SAMPLE)
+        roles = alternating_roles(len(texts))
+        return samples_table(
+            dataset,
+            file,
+            {
+                "id": pa.array(self._ids, pa.string()),
+                "source": pa.array(self.sources, pa.string()),
+                "category": pa.array([category_of[source] for source in self.sources], pa.string()),
+                "images": lists_of("images", self._num_images, self._image_fields),
+                "conversations": lists_of("conversations", self._num_turns, [roles, texts]),
+                "system": pa.array(self._systems, pa.string()),
+            },
+            pa.array(self._lines, pa.int64()),
+            pa.array(self._row_ids, pa.string()),
+        )
 
     def count_sources(self) -> Counter[str]:
         """Return how many rows each source has."""
@@ -165,9 +159,27 @@ def _ids(block: Block, pictures: Found) -> list[str]:
     ]
 
 
-def _repeated(words: Iterable[str], times: int) -> pa.Array:
-    """Return the words over and over as an array."""
-    encoded = [word.encode() for word in words]
+def samples_table(
+    dataset: str, file: str, columns: Mapping[str, pa.Array], lines: pa.Array, row_ids: pa.Array
+) -> pa.Table:
+    """Return samples of a file by their columns; those that are not given are null.
+
+    Args:
+        lines, row_ids: the rows' numbers and ids in their file.
+    """
+    count = len(lines)
+    origin = pa.StructArray.from_arrays(
+        [pa.repeat(file, count), lines, row_ids], fields=list(SAMPLE.field("origin").type)
+    )
+    known = {**columns, "dataset": pa.repeat(dataset, count), "origin": origin}
+    arrays = [known.get(item.name, pa.nulls(count, item.type)) for item in SAMPLE]
+    return pa.Table.from_arrays(arrays, schema=SAMPLE)
+
+
+def alternating_roles(num_turns: int) -> pa.Array:
+    """Return who says each of so many turns, question first."""
+    times = num_turns // 2
+    encoded = [word.encode() for word in _ROLES]
     lengths = np.tile(np.array([len(word) for word in encoded], np.int32), times)
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
@@ -175,7 +187,8 @@ def _repeated(words: Iterable[str], times: int) -> pa.Array:
     return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(data))
 
 
-def _lists(name: str, lengths: Sequence[int], values: Sequence[Any]) -> pa.ListArray:
+def lists_of(
+    name: str, lengths: Sequence[int] | np.ndarray[Any, Any], values: Sequence[Any]) -> pa.ListArray:
     """Build a list<struct> column of `SAMPLE` from the lists' lengths and flat struct fields."""
     kind = SAMPLE.field(name).type
     fields = list(kind.value_type)

@@ -87,12 +87,13 @@ class FastRows:
             parse: decides about a row that is not ordinary, given its number and its bytes.
             is_plain_path: whether a path stays as it is; rows with others go to `parse`.
         """
-        self._file_name, self._parse, self._is_plain = file_name, parse, is_plain_path
+        self._file_name, self.parse, self._is_plain = file_name, parse, is_plain_path
         self._decoder = msgspec.json.Decoder(_Row)
         self._known = _seen_sources(file_name)
+        self.keeps_all_paths = is_plain_path is None
 
-    def read(self, lines: Lines, first_line: int) -> ReadBlock:
-        """Return what a block of lines is; `first_line` is the number of its first one."""
+    def read(self, lines: Lines, numbered: Sequence[int]) -> ReadBlock:
+        """Return what a block of lines is; `numbered` are the lines' numbers in their file."""
         rows, odd = self._decode(lines)
         odd |= _odd_counts(rows)
         numbers, ids = _ids_of(rows, odd)
@@ -111,7 +112,7 @@ class FastRows:
         num_turns = list(map(len, said))
         odd |= _odd_roles(turns, num_turns)
         block = Block(
-            list(range(first_line, first_line + len(rows))),
+            list(numbered),
             ids,
             self._sources([row.source for row in rows], shown),
             [() if path is None else (path,) for path in shown],
@@ -125,7 +126,7 @@ class FastRows:
         mended = {"number_id": len(numbers - odd), "no_picture_marker": len(markers - odd)}
         read = ReadBlock(block, [texts], mended=+Counter(mended))
         if odd:
-            parsed = {row: self._parse(first_line + row, lines[row]) for row in sorted(odd)}
+            parsed = {row: self.parse(numbered[row], lines[row]) for row in sorted(odd)}
             _put(read, texts, parsed)
         return read
 
@@ -165,7 +166,7 @@ class FastRows:
         """Return the identity of each row's source."""
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
-        known, make = self._known, self._source
+        known, make = self._known, self.source
         folders = [
             None if path is None else path.partition("/")[0] if "/" in path else ""
             for path in shown
@@ -176,8 +177,8 @@ class FastRows:
                     folders[number] = "/".join(path.split("/")[:-1][:2])
         return [known.get(key) or make(*key) for key in zip(names, folders, strict=True)]
 
-    def _source(self, name: str | None, folder: str | None) -> str:
-        """Return the identity of a source whose pictures lie in a folder."""
+    def source(self, name: str | None, folder: str | None) -> str:
+        """Return the identity of a source whose pictures lie in a folder ("" for the topmost)."""
         paths = [] if folder is None else [f"{folder}/x" if folder else "x"]
         found = source_of(name, self._file_name, paths)
         self._known[name, folder] = found

@@ -10,6 +10,7 @@ same tables.
 from __future__ import annotations
 
 import gc
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cambrian_data.curation.columns import Block, Columns
-from cambrian_data.curation.fast_rows import FastRows, ReadBlock
+from cambrian_data.curation.fast_rows import FastRows
 from cambrian_data.curation.formats.rows import SourceRow
+from cambrian_data.curation.ingest_columns import PlainColumns, merged
 from cambrian_data.curation.ingest_config import (
     OTHER,
     IngestConfig,
     category_of,
     published_sizes,
 )
+from cambrian_data.curation.ingest_plain import PlainBlock
 from cambrian_data.curation.lines import (
     MAX_ROW_BYTES,
     START,
@@ -61,9 +64,10 @@ MORE = "(more sources)"
 
 # -------------------------------------------------------------------------------- one part
 
-ParseLine = Callable[[int, bytes], ParsedSample | dict[str, Any] | None]
 _BLOCK_BYTES = 2**17
 """Lines are read in blocks of about this size, so that the processor's caches hold what is made."""
+_PLAIN_BYTES = 2**20
+"""Plain lines are read in larger blocks: many operations, each on all of a block at once."""
 _BLOCK_ROWS = 1_000
 _BLOCK_PICTURE_BYTES = 64 * 2**20
 _MAX_UNKNOWN = 1_000
@@ -114,13 +118,10 @@ def ingest_lines(
     collects = gc.isenabled()
     gc.disable()  # nothing here has cycles, and looking for them takes a fifth of the time
     try:
-        for block in _blocks(data):
-            lines = Lines(block)
-            if len(block) > MAX_ROW_BYTES:  # a row may be too large: one by one
-                part.add_rows(_raw(first_line + at, lines[at]) for at in range(len(lines)))
-            else:
-                part.add_fast(fast.read(lines, first_line), lines, first_line, parse)
-            first_line += len(lines)
+        if config.check_images == "none" and fast.keeps_all_paths:
+            part.read_plain(data, first_line, fast)
+        else:
+            part.read_fast(data, first_line, fast)
         return part.finish()
     finally:
         if collects:
@@ -159,20 +160,61 @@ class _Part:
     ) -> None:
         self._dataset, self._file, self._config = dataset, file_name, config
         self._images = images
-        self._columns = Columns()
+        self._columns, self._plain = Columns(), PlainColumns(file_name)
         self._stored: dict[str, Mapping[str, Any]] = {}
         self._drops: list[dict[str, Any]] = []
         self._mended: Counter[str] = Counter()
         self._num_blank = 0
 
-    def add_fast(self, read: ReadBlock, lines: Lines, first_line: int, parse: ParseLine) -> None:
-        """Add a block of lines that `FastRows` has read; `parse` reads one of them alone."""
+    def read_plain(self, data: bytes, first_line: int, fast: FastRows) -> None:
+        """Add whole lines whose pictures nobody looks at: most of them without a detour."""
+        others, numbers, size = list[bytes](), list[int](), 0
+        start = 0
+        for block in _blocks(data, _PLAIN_BYTES):
+            if len(block) > MAX_ROW_BYTES:
+                self.read_fast(block, first_line, fast)
+                first_line += len(Lines(block))
+                start += len(block)
+                continue
+            plain = PlainBlock(block)
+            rows = plain.read()
+            if rows is not None:
+                self._plain.add(rows, first_line)
+            odd = plain.others(rows)
+            others += map(plain.line, odd)
+            numbers += [first_line + number for number in odd]
+            first_line += len(plain)
+            start += len(block)
+            if 2 * len(odd) > len(plain):  # of another kind: do not try on
+                break
+            size = sum(map(len, others)) if odd else size
+            if size >= _BLOCK_BYTES:
+                self._add_fast(fast, Lines(b"\n".join(others) + b"\n"), numbers)
+                others, numbers, size = [], [], 0
+        if others:
+            self._add_fast(fast, Lines(b"\n".join(others) + b"\n"), numbers)
+        if start < len(data):
+            self.read_fast(data[start:], first_line, fast)
+
+    def read_fast(self, data: bytes, first_line: int, fast: FastRows) -> None:
+        """Add whole lines, the ordinary ones block by block."""
+        for block in _blocks(data, _BLOCK_BYTES):
+            lines = Lines(block)
+            if len(block) > MAX_ROW_BYTES:  # a row may be too large: one by one
+                self.add_rows(_raw(first_line + at, lines[at]) for at in range(len(lines)))
+            else:
+                self._add_fast(fast, lines, range(first_line, first_line + len(lines)))
+            first_line += len(lines)
+
+    def _add_fast(self, fast: FastRows, lines: Lines, numbers: Sequence[int]) -> None:
+        """Add a block of lines of these numbers, in order."""
 
         def sample_of(row: int) -> ParsedSample:
-            sample = parse(row, lines[row - first_line])
+            sample = fast.parse(row, lines[bisect_left(numbers, row)])
             assert isinstance(sample, ParsedSample)  # it was kept a moment ago
             return sample
 
+        read = fast.read(lines, numbers)
         self._mended.update(read.mended)
         self._num_blank += read.num_blank
         self._drops += read.drops
@@ -193,11 +235,14 @@ class _Part:
 
     def finish(self) -> IngestedPart:
         """Return the tables and the counts."""
-        counts = self._columns.count_sources()
+        counts = self._columns.count_sources() + self._plain.count_sources()
         category_of_source = {source: category_of(source, self._config) for source in counts}
         samples = self._columns.table(
             dataset=self._dataset, file=self._file, category_of=category_of_source
         )
+        if len(self._plain):
+            plain = self._plain.table(dataset=self._dataset, category_of=category_of_source)
+            samples = merged(plain, samples)
         self._drops.sort(key=lambda row: row["origin"]["line"])
         images = [self._stored[sha256] for sha256 in sorted(self._stored)]
         return IngestedPart(
@@ -309,7 +354,7 @@ class _Part:
         unknown = {
             source: count for source, count in counts.items() if category_of_source[source] == OTHER
         }
-        kept = len(self._columns)
+        kept = len(self._columns) + len(self._plain)
         return {
             "rows": kept + len(self._drops),
             "blank_lines": self._num_blank,
@@ -326,11 +371,11 @@ def _raw(line: int, data: bytes) -> RawLine:
     return RawLine(line, 0, 0, data.rstrip(b"\r\n"))
 
 
-def _blocks(data: bytes) -> Iterator[bytes]:
-    """Cut whole lines into blocks of whole lines."""
+def _blocks(data: bytes, size: int) -> Iterator[bytes]:
+    """Cut whole lines into blocks of whole lines, of about a size."""
     start = 0
     while start < len(data):
-        end = data.find(b"\n", start + _BLOCK_BYTES) + 1 or len(data)
+        end = data.find(b"\n", start + size) + 1 or len(data)
         yield data[start:end]
         start = end
 
