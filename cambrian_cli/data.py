@@ -10,7 +10,6 @@ from typing import Any, cast
 import orjson
 
 from cambrian_cli import output
-from cambrian_cli.flows import show_ingest
 from cambrian_data.records import RunFailed, UserError
 from cambrian_data.workspace import Workspace
 
@@ -43,6 +42,15 @@ def start_ingest(path: Path, categories: list[str], recipe: str | None, **argume
         output.emit_json(result)
         return
     show_ingest(result)
+
+
+def show_ingest(result: Mapping[str, Any]) -> None:
+    """Print what ingest kept, mended and dropped."""
+    shown = {key: result[key] for key in ("dataset", "rows", "samples", "pictures")}
+    for key in ("mended", "unknown_sources"):
+        shown[key] = ", ".join(f"{name} {count:,}" for name, count in result[key].items())
+    output.fields(shown)
+    output.drops({"ingest": result["drops"]})
 
 
 def run_sql(path: Path, query: str | None, format: str) -> None:

@@ -159,19 +159,7 @@ def show_result(result: Mapping[str, Any]) -> None:
 def show_funnel(result: Mapping[str, Any]) -> None:
     """Print what came out of each stage of the engine, and drops by reason."""
     output.table("", ["stage", "rows"], result["funnel"].items())
-    show_drops(result["drops"])
-
-
-def show_drops(drops: Mapping[str, Mapping[str, int]]) -> None:
-    """Print drops by stage and reason."""
-    rows = [
-        (stage, reason, count)
-        for stage, reasons in drops.items()
-        for reason, count in reasons.items()
-    ]
-    if rows:
-        output.out.print()
-        output.table("", ["dropped in", "reason", "rows"], rows)
+    output.drops(result["drops"])
 
 
 def show_outcomes(outcomes: list[Mapping[str, Any]]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cambrian_cli import output
-from cambrian_cli.engine import show_drops, show_funnel
+from cambrian_cli.data import show_ingest
+from cambrian_cli.engine import show_funnel
 from cambrian_cli.mixture import show_mixture
 from cambrian_cli.start import open_workspace
 from cambrian_data.workspace import Workspace
@@ -113,12 +114,3 @@ def show_demo(workspace: Workspace, result: Mapping[str, Any], started: float) -
     for query in result["queries"]:
         output.out.print(f'  {program()} data sql -w {workspace.root} "{query}"', markup=False)
     output.out.print(f"\ndone in {time.monotonic() - started:.0f} s")
-
-
-def show_ingest(result: Mapping[str, Any]) -> None:
-    """Print what ingest kept, mended and dropped."""
-    shown = {key: result[key] for key in ("dataset", "rows", "samples", "pictures")}
-    for key in ("mended", "unknown_sources"):
-        shown[key] = ", ".join(f"{name} {count:,}" for name, count in result[key].items())
-    output.fields(shown)
-    show_drops({"ingest": result["drops"]})

@@ -185,3 +185,15 @@ def explain(error: Exception) -> int:
         "above)",
         EXIT_FAILED,
     )
+
+
+def drops(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Print drops by stage and reason."""
+    rows = [
+        (stage, reason, count)
+        for stage, reasons in counts.items()
+        for reason, count in reasons.items()
+    ]
+    if rows:
+        out.print()
+        table("", ["dropped in", "reason", "rows"], rows)

@@ -163,13 +163,3 @@ def pool_parts(
         for entry in sorted(manifests[dataset]["files"], key=lambda entry: entry["path"])
         if entry["path"].startswith("samples/")
     )
-
-
-def read_datasets(workspace: Workspace, names: Sequence[str]) -> pa.Table:
-    """Return the samples of data sets, one after the other."""
-    parts = [
-        pq.read_table(path, schema=SAMPLE)
-        for name in names
-        for path in sorted((workspace.pool(name) / "samples").glob("part-*.parquet"))
-    ]
-    return pa.concat_tables([SAMPLE.empty_table(), *parts])

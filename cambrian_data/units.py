@@ -12,6 +12,7 @@ again, to the same bytes, under the same names.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from cambrian_data.records import TABLES, content_id, table_of
 from cambrian_data.workspace import Workspace, file_entry, is_intact, read_sealed, sealed
 
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
+PARQUET: Mapping[str, Any] = {"compression": "zstd"}
+"""How parts are written unless told, as everywhere (`workspace.parquet_bytes`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class Units:
         files: Mapping[str, bytes | Written] | None = None,
         numbers: Mapping[str, Any] | None = None,
         pictures: Iterable[Path] = (),
+        parquet: Mapping[str, Any] = PARQUET,
     ) -> Unit:
         """Write a unit's tables and files and then its manifest.
 
@@ -105,6 +109,7 @@ class Units:
                 file that is written already and moves into the folder.
             numbers: counts to be summed up over the run.
             pictures: stored pictures that the rows name; the unit is made again if one is lost.
+            parquet: how the tables are written, as `pyarrow.parquet.write_table` takes it.
         """
         names, own, shared = [], [], []
         for name, rows in tables.items():
@@ -112,12 +117,12 @@ class Units:
             if not len(table):
                 continue
             path = self._part(name, key)
-            self.workspace.write_table(path, table.cast(TABLES[name]))
+            entry = self._write(path, table.cast(TABLES[name]), parquet)
             names.append(name)
             if name == "images":
-                shared.append(file_entry(path, self.workspace.relative(path)))
+                shared.append({"path": self.workspace.relative(path), **entry})
             else:
-                own.append(file_entry(path, path.relative_to(self.folder).as_posix()))
+                own.append({"path": path.relative_to(self.folder).as_posix(), **entry})
         for name, data in (files or {}).items():
             own.append(self._put(name, data))
         shared += [
@@ -133,6 +138,14 @@ class Units:
         }
         self.workspace.write_json(self._manifests / f"{key}.json", sealed(manifest))
         return Unit(key, tuple(names), dict(numbers or {}))
+
+    def _write(self, path: Path, table: pa.Table, parquet: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a part; return its size and hash, without reading it again."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, **parquet)
+        content = sink.getvalue()
+        self.workspace.write_bytes(path, content)
+        return {"bytes": content.size, "sha256": hashlib.sha256(content).hexdigest()}
 
     def _put(self, name: str, data: bytes | Written) -> dict[str, Any]:
         """Write a file of a unit, or move it in; return its entry."""

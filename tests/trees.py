@@ -14,7 +14,7 @@ from cambrian_data.curation.assemble import make_mixture, mixture_inputs, one_by
 from cambrian_data.curation.recipe import CurateRecipe
 from cambrian_data.curation.stages import Curation
 from cambrian_data.pool import dataset_manifests, pool_parts, write_dataset
-from cambrian_data.records import content_id
+from cambrian_data.records import SAMPLE, content_id
 from cambrian_data.workspace import Workspace
 
 PATTERNS = ("*.parquet", "*.tar", "*.png", "*.jpg", "index.json", "plan.json", "stats.json")
@@ -57,3 +57,13 @@ def mix(
         datasets=datasets,
         content=recipe.model_dump(mode="json"),
     )
+
+
+def read_datasets(workspace: Workspace, names: Sequence[str]) -> pa.Table:
+    """Return the samples of data sets of the pool, one after the other."""
+    parts = [
+        pq.read_table(path, schema=SAMPLE)
+        for name in names
+        for path in sorted((workspace.pool(name) / "samples").glob("part-*.parquet"))
+    ]
+    return pa.concat_tables([SAMPLE.empty_table(), *parts])

@@ -188,7 +188,8 @@ def alternating_roles(num_turns: int) -> pa.Array:
 
 
 def lists_of(
-    name: str, lengths: Sequence[int] | np.ndarray[Any, Any], values: Sequence[Any]) -> pa.ListArray:
+    name: str, lengths: Sequence[int] | np.ndarray[Any, Any], values: Sequence[Any]
+) -> pa.ListArray:
     """Build a list<struct> column of `SAMPLE` from the lists' lengths and flat struct fields."""
     kind = SAMPLE.field(name).type
     fields = list(kind.value_type)

@@ -92,11 +92,11 @@ class FastRows:
         self._known = _seen_sources(file_name)
         self.keeps_all_paths = is_plain_path is None
 
-    def read(self, lines: Lines, numbered: Sequence[int]) -> ReadBlock:
-        """Return what a block of lines is; `numbered` are the lines' numbers in their file."""
+    def read(self, lines: Lines, numbers: Sequence[int]) -> ReadBlock:
+        """Return what a block of lines is; `numbers` are the lines' numbers in their file."""
         rows, odd = self._decode(lines)
         odd |= _odd_counts(rows)
-        numbers, ids = _ids_of(rows, odd)
+        with_number, ids = _ids_of(rows, odd)
         shown, markers = _shown(rows)
         odd |= self._odd_paths(shown)
         odd |= {
@@ -112,7 +112,7 @@ class FastRows:
         num_turns = list(map(len, said))
         odd |= _odd_roles(turns, num_turns)
         block = Block(
-            list(numbered),
+            list(numbers),
             ids,
             self._sources([row.source for row in rows], shown),
             [() if path is None else (path,) for path in shown],
@@ -123,10 +123,10 @@ class FastRows:
         texts = pa.array(block.texts, pa.string())
         _check_turns(block, odd)
         _check_tokens(block, texts, odd)
-        mended = {"number_id": len(numbers - odd), "no_picture_marker": len(markers - odd)}
+        mended = {"number_id": len(with_number - odd), "no_picture_marker": len(markers - odd)}
         read = ReadBlock(block, [texts], mended=+Counter(mended))
         if odd:
-            parsed = {row: self.parse(numbered[row], lines[row]) for row in sorted(odd)}
+            parsed = {row: self.parse(numbers[row], lines[row]) for row in sorted(odd)}
             _put(read, texts, parsed)
         return read
 
@@ -166,7 +166,7 @@ class FastRows:
         """Return the identity of each row's source."""
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
-        known, make = self._known, self.source
+        known, make = self._known, self._source
         folders = [
             None if path is None else path.partition("/")[0] if "/" in path else ""
             for path in shown
@@ -177,8 +177,8 @@ class FastRows:
                     folders[number] = "/".join(path.split("/")[:-1][:2])
         return [known.get(key) or make(*key) for key in zip(names, folders, strict=True)]
 
-    def source(self, name: str | None, folder: str | None) -> str:
-        """Return the identity of a source whose pictures lie in a folder ("" for the topmost)."""
+    def _source(self, name: str | None, folder: str | None) -> str:
+        """Return the identity of a source whose pictures lie in a folder."""
         paths = [] if folder is None else [f"{folder}/x" if folder else "x"]
         found = source_of(name, self._file_name, paths)
         self._known[name, folder] = found

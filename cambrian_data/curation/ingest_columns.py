@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cambrian_data.curation.columns import alternating_roles, lists_of, samples_table
-from cambrian_data.curation.ingest_plain import PlainRows, slices
+from cambrian_data.curation.ingest_plain import PlainRows
+from cambrian_data.curation.ingest_strings import slices
 from cambrian_data.curation.rows import TWO_FOLDERS, source_of
 
 
@@ -104,10 +105,12 @@ def _folders(images: pa.Array) -> pa.Array:
     """Return the folder of each path by which sources are told apart; "" for the topmost."""
     _, bounds, _ = images.buffers()
     begins = np.frombuffer(bounds, np.int32)[images.offset : images.offset + len(images)]
-    depth = pc.find_substring(images, "/").fill_null(0)
-    sizes = np.maximum(np.asarray(depth), 0)
-    folders = slices(images, begins, begins + sizes)
-    if pc.any(pc.equal(folders, TWO_FOLDERS)).as_py():
+    signs = np.frombuffer(images.buffers()[2] or b"", np.uint8)
+    slashes = np.append(np.flatnonzero(signs == ord("/")), len(signs))
+    ends = np.append(begins[1:], len(signs))
+    first = slashes[np.searchsorted(slashes[:-1], begins)]  # may be of a later path: there is none
+    folders = slices(images, begins, np.where(first < ends, first, begins))
+    if pc.index(folders, TWO_FOLDERS).as_py() >= 0:
         paths = images.to_pylist()
         names = [
             "/".join(path.split("/")[:-1][:2]) if folder == TWO_FOLDERS else folder

@@ -32,8 +32,16 @@ from cambrian_data.workspace import Workspace
 if TYPE_CHECKING:  # a worker imports it with the object that it is sent
     from cambrian_data.curation.pictures import Pictures
 
-INGEST_VERSION = "2"
+INGEST_VERSION = "3"
 _CHUNK = 2**20
+_PARQUET = {
+    "compression": "zstd",
+    "use_dictionary": ["source", "dataset", "category", "stage", "reason"],
+    "write_statistics": ["source", "dataset", "category"],
+}
+"""Ids and texts do not repeat, nor does anybody look for a range of them: no dictionaries and no
+statistics. Compressed, since a pool of 0.4 of its file's size costs no more time than writing it
+whole."""
 
 
 class MadePiece(NamedTuple):
@@ -108,7 +116,7 @@ class IngestPieces:
             part = self._ingest(piece, data)
             tables = {"samples": part.samples, "images": part.images, "drops": part.drops}
             stored = [self.workspace.root / path for path in part.images["path"].to_pylist()]
-            unit = units.commit(key, tables, numbers=part.stats, pictures=stored)
+            unit = units.commit(key, tables, numbers=part.stats, pictures=stored, parquet=_PARQUET)
         return MadePiece(unit, size)
 
     def _ingest(self, piece: LinePiece | Piece, data: bytes | None) -> IngestedPart:

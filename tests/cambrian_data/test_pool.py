@@ -4,10 +4,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cambrian_data import pool
-from cambrian_data.pool import PoolError, dataset_manifests, dataset_names, read_datasets
+from cambrian_data.pool import PoolError, dataset_manifests, dataset_names
 from cambrian_data.records import table_of
 from cambrian_data.workspace import WorkspaceError
-from tests.trees import put_dataset
+from tests.trees import put_dataset, read_datasets
 
 TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 

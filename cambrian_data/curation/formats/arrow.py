@@ -10,14 +10,13 @@ import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from cambrian_data.curation.formats.batches import known_columns, rows_of
 from cambrian_data.curation.formats.flatbuffer import unfolded_size
-from cambrian_data.curation.formats.rows import MAX_PICTURE_BYTES, Piece, SourceRow, file_identity
+from cambrian_data.curation.formats.rows import Piece, RowFile, SourceRow
 from cambrian_data.records import UserError
 
 FILE_MAGIC = b"ARROW1\0\0"
@@ -27,22 +26,8 @@ _ERRORS = (OSError, pa.ArrowException, ValueError, struct.error, IndexError)
 
 
 @dataclass(frozen=True)
-class ArrowRows:
+class ArrowRows(RowFile):
     """The rows of one Arrow file."""
-
-    path: Path
-    name: str
-    """What stands in `SourceRow.file`."""
-    max_picture_bytes: int = MAX_PICTURE_BYTES
-
-    @property
-    def size(self) -> int:
-        """The file's size in bytes."""
-        return self.path.stat().st_size
-
-    def identity(self) -> list[Any]:
-        """Return the file's identity."""
-        return [file_identity(self.path, self.name)]
 
     def pieces(self, *, max_rows: int, max_bytes: int) -> Iterator[Piece]:
         """Put batches together, and cut those of more than `max_rows` rows.

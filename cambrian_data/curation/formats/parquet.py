@@ -15,13 +15,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cambrian_data.curation.formats.batches import known_columns, longest_shared, rows_of
-from cambrian_data.curation.formats.rows import MAX_PICTURE_BYTES, Piece, SourceRow, file_identity
+from cambrian_data.curation.formats.rows import Piece, RowFile, SourceRow
 from cambrian_data.records import UserError
 
 _BATCH_BYTES = 16 * 2**20
@@ -34,22 +33,8 @@ _ODD = "surrogateescape"
 
 
 @dataclass(frozen=True)
-class ParquetRows:
+class ParquetRows(RowFile):
     """The rows of one Parquet file."""
-
-    path: Path
-    name: str
-    """What stands in `SourceRow.file`."""
-    max_picture_bytes: int = MAX_PICTURE_BYTES
-
-    @property
-    def size(self) -> int:
-        """The file's size in bytes."""
-        return self.path.stat().st_size
-
-    def identity(self) -> list[Any]:
-        """Return the file's identity."""
-        return [file_identity(self.path, self.name)]
 
     def pieces(self, *, max_rows: int, max_bytes: int) -> Iterator[Piece]:
         """Cut along the row groups, and within those that are too large.

@@ -93,6 +93,25 @@ class RowSource(Protocol):
         """Yield the rows of a piece one by one; nothing but the current ones are in memory."""
 
 
+@dataclass(frozen=True)
+class RowFile:
+    """A source that is one file: what its formats have in common."""
+
+    path: Path
+    name: str
+    """What stands in `SourceRow.file`."""
+    max_picture_bytes: int = MAX_PICTURE_BYTES
+
+    @property
+    def size(self) -> int:
+        """The file's size in bytes."""
+        return self.path.stat().st_size
+
+    def identity(self) -> list[Any]:
+        """Return the file's identity."""
+        return [file_identity(self.path, self.name)]
+
+
 def file_identity(path: Path, name: str) -> list[Any]:
     """Return name, size and hash of a file.
 

@@ -12,17 +12,15 @@ import json
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
 from cambrian_data.curation.formats.batches import TEXT_COLUMNS
 from cambrian_data.curation.formats.rows import (
-    MAX_PICTURE_BYTES,
     Piece,
+    RowFile,
     SourceRow,
-    file_identity,
     picture_name,
 )
 from cambrian_data.curation.formats.tar import Member, TarError, members_of
@@ -39,22 +37,8 @@ _MAX_MEMBERS = 1000
 
 
 @dataclass(frozen=True)
-class TarRows:
+class TarRows(RowFile):
     """The rows of one WebDataset tar file."""
-
-    path: Path
-    name: str
-    """What stands in `SourceRow.file`."""
-    max_picture_bytes: int = MAX_PICTURE_BYTES
-
-    @property
-    def size(self) -> int:
-        """The file's size in bytes."""
-        return self.path.stat().st_size
-
-    def identity(self) -> list[Any]:
-        """Return the file's identity."""
-        return [file_identity(self.path, self.name)]
 
     def pieces(self, *, max_rows: int, max_bytes: int) -> Iterator[Piece]:
         """Read the headers, and put whole rows together.

@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cambrian_data.curation import ingest as module
+from cambrian_data.curation import ingest_counts
 from cambrian_data.curation.formats import SourceRow
 from cambrian_data.curation.ingest import (
-    MORE,
     IngestConfig,
     IngestedPart,
     category_of,
     ingest_lines,
     ingest_part,
     merge_stats,
-    most_frequent,
     parts_of,
     published_sizes,
 )
+from cambrian_data.curation.ingest_counts import MORE, most_frequent
 from cambrian_data.curation.lines import line_pieces, read_rows
 from cambrian_data.curation.path_rules import PathRules
 from cambrian_data.curation.pictures import open_pictures
@@ -180,7 +180,7 @@ def test_rows_of_other_formats_bring_pictures_and_problems(tmp_path, pictures):
 
 
 def test_counts_of_unknown_sources_are_bounded(monkeypatch):
-    monkeypatch.setattr(module, "_MAX_UNKNOWN", 3)
+    monkeypatch.setattr(ingest_counts, "_MAX_UNKNOWN", 3)
     counts = most_frequent({"a": 1, "b": 5, "c": 1, "d": 2})
     assert counts == {"b": 5, "d": 2, MORE: 2}
     merged = merge_stats([{"unknown_sources": counts}, {"unknown_sources": {"e": 9}}])
@@ -286,6 +286,7 @@ def test_the_quick_way_is_the_slow_way(tmp_path_factory, lines, block):
     options = {"dataset": "d", "file_name": "set.jsonl", "images": None, "config": NOTHING_READ}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK_BYTES", block)
+        patch.setattr(module, "_PLAIN_BYTES", block)
         quick = ingest_lines(path.read_bytes(), first_line=0, **options)
     slow = ingest_part(read_rows(path), **options)
     assert_same(quick, slow)

@@ -110,7 +110,8 @@ def near_pairs(rows: dict) -> list[tuple[int, int]]:
 def test_the_longer_answer_is_kept(curated):
     sql = (
         "SELECT cluster, kept, sum(len(t.value)) AS answer FROM clusters c "
-        "JOIN (SELECT DISTINCT ON (id) * FROM samples) s ON s.id = c.sample_id, unnest(s.conversations) AS u(t) "
+        "JOIN (SELECT DISTINCT ON (id) * FROM samples) s ON s.id = c.sample_id, "
+        "unnest(s.conversations) AS u(t) "
         "WHERE t.\"from\" = 'gpt' AND c.stage = 'near_dedup' GROUP BY cluster, kept, s.id"
     )
     answers = defaultdict(lambda: {True: 0, False: 0})
