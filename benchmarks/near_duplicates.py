@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasketch import MinHash, MinHashLSH
 
-from cambrian_data.curation.ingest import IngestConfig, ingest_part, parts_of
-from cambrian_data.curation.near import NearConfig, near_duplicates, shingles_of
+from cambrian_data.curation.duplicates.near import NearConfig, near_duplicates, shingles_of
+from cambrian_data.curation.ingest.part import IngestConfig, ingest_part, parts_of
 from cambrian_data.records import IMAGE_TOKEN, sample_id, table_of
 
 _BATCH_ROWS = 5000

@@ -17,15 +17,18 @@ FORMATS = ("table", "csv", "json", "parquet")
 MAX_ROWS_SHOWN = 50
 MAX_COLUMNS_SHOWN = 8
 MAX_CELL_CHARACTERS = 300
+MAX_NAMED = 20
+"""So many unknown sources are named; the others are counted."""
 
 
 def start_ingest(path: Path, categories: list[str], recipe: str | None, **arguments: Any) -> None:
     """Take a file or a folder of samples into the pool."""
     pairs = [text.partition("=")[::2] for text in categories]
-    if wrong := next((text for text in categories if "=" not in text), None):
-        raise UserError(f"--category {wrong!r}: write it as SOURCE=CATEGORY")
-    from cambrian_data.curation.ingest_config import IngestRecipe
-    from cambrian_data.curation.ingest_file import ingest_file
+    for text, pair in zip(categories, pairs, strict=True):
+        if not all(part.strip() for part in pair):
+            raise UserError(f"--category {text!r}: write it as SOURCE=CATEGORY, with both names")
+    from cambrian_data.curation.ingest.config import IngestRecipe
+    from cambrian_data.curation.ingest.file import ingest_file
     from cambrian_data.recipes import load_recipe
 
     known = load_recipe(recipe, "data", IngestRecipe).config if recipe else IngestRecipe()
@@ -48,7 +51,9 @@ def show_ingest(result: Mapping[str, Any]) -> None:
     """Print what ingest kept, mended and dropped."""
     shown = {key: result[key] for key in ("dataset", "rows", "samples", "pictures")}
     for key in ("mended", "unknown_sources"):
-        shown[key] = ", ".join(f"{name} {count:,}" for name, count in result[key].items())
+        named = [f"{output.short(name)} {count:,}" for name, count in result[key].items()]
+        more = len(named) - MAX_NAMED
+        shown[key] = ", ".join(named[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
     output.fields(shown)
     output.drops({"ingest": result["drops"]})
 

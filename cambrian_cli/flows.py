@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cambrian_cli.data import show_ingest
 from cambrian_cli.engine import show_funnel
 from cambrian_cli.mixture import show_mixture
 from cambrian_cli.start import open_workspace
+from cambrian_data.records import UserError
 from cambrian_data.workspace import Workspace
 
 
@@ -22,12 +23,13 @@ def start_curate(
 ) -> None:
     """Make a mixture and its shards, or plan them, and print the plan."""
     Workspace.existing(path)
+    from cambrian_data.curation.mixing.sweep import parse_sweep
     from cambrian_data.curation.recipe import CurateRecipe
-    from cambrian_data.curation.sweep import parse_sweep
     from cambrian_data.recipes import load_recipe
     from cambrian_data.shard_store import check_address
 
     loaded = load_recipe(arguments["recipe"], "data", CurateRecipe, settings)
+    _check_options(arguments, loaded.config.against)
     if sweep:
         parse_sweep(sweep, loaded.config.mixture)
     if arguments["shards_to"]:
@@ -45,6 +47,25 @@ def start_curate(
         output.emit_json(result)
         return
     show_mixture(result)
+
+
+def _check_options(arguments: Mapping[str, Any], against: Sequence[str]) -> None:
+    """Refuse options that would be without effect.
+
+    Args:
+        against: the sets that the recipe names.
+    """
+    if arguments["shards_to"] and not arguments["with_shards"]:
+        raise UserError("--shards-to needs shards, and --no-shards makes none: leave out one")
+    images = arguments["against_images"]
+    if images is None:
+        return
+    if not arguments["against"] and not against:
+        raise UserError(
+            "--against-images needs a set to compare with: name it with --against, or leave it out"
+        )
+    if not Path(images).is_dir():
+        raise UserError(f"--against-images {str(images)!r}: there is no folder of that name")
 
 
 def start_train(path: Path, *, dry_run: bool, **arguments: Any) -> None:

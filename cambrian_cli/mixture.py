@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
+
 from cambrian_cli import output
 
 MAX_ALARMS = 10
@@ -19,10 +21,11 @@ def show_mixture(result: Mapping[str, Any]) -> None:
     )
     output.out.print()
     _show_plan(result["plan"])
-    output.out.print(f"\n{result['explained']}", markup=False)
+    output.out.print(f"\n{output.plain(result['explained'])}", markup=False)
     for alarm in result["alarms"][:MAX_ALARMS]:
         output.err.print(
-            f"[bold]{alarm['source']} lost {alarm['lost']:,} of {alarm['have']:,} samples to "
+            f"[bold]{escape(output.short(alarm['source']))} lost {alarm['lost']:,} of "
+            f"{alarm['have']:,} samples to "
             f"duplicates[/] ({alarm['share']:.0%}, the recipe's dedup.alarm_share is "
             f"{alarm['limit']:.0%}): look at them with `cambrian data report {result['name']}`"
         )
@@ -44,7 +47,7 @@ def _show_plan(plan: Mapping[str, Any]) -> None:
     for category in plan["categories"]:
         rows.append(
             (
-                category["category"],
+                output.short(category["category"]),
                 "",
                 category["have"],
                 category["available"],
@@ -55,7 +58,7 @@ def _show_plan(plan: Mapping[str, Any]) -> None:
             )
         )
         rows += [
-            ("", s["source"], s["have"], s["cap"], s["take"], "", "", _limit(s))
+            ("", output.short(s["source"]), s["have"], s["cap"], s["take"], "", "", _limit(s))
             for s in plan["sources"]
             if s["category"] == category["category"]
         ]
@@ -77,12 +80,12 @@ def _show_sweep(rows: list[dict[str, Any]], folder: str) -> None:
     output.out.print()
     output.table(
         "",
-        ["plan", "size", "binds", "slip", *(name.removeprefix("ratio.") for name in shares)],
+        ["plan", "size", "binds", "slip", *(output.short(name.removeprefix("ratio.")) for name in shares)],
         [
             (
-                row["label"],
+                output.short(row["label"]),
                 row["size"],
-                row["binding"] or row["binds"],
+                output.short(row["binding"] or row["binds"]),
                 f"{row['slip']:.2%}",
                 *(f"{row.get(name, 0):.2%}" for name in shares),
             )

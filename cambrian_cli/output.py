@@ -11,6 +11,7 @@ import re
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,8 +27,12 @@ LINE_EVERY_S = 5.0
 
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
-"""Signs in data that a terminal would obey; tabs and line ends stay."""
+MAX_NAME_CHARACTERS = 120
+_NO_ASCII = re.compile(r"[^\t\n -~]")
+"""Signs that are looked at one by one: a terminal may obey them."""
+_LINE_BREAKS = re.compile(r"[\t\n]")
+_INSTEAD = {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": "\ufffd", "Cs": "\ufffd"}
+"""What is shown for a control or format sign (text direction among them), by Unicode category."""
 wants_json = False
 """Set by the `--json` option; the error border needs it where no command can pass it on."""
 
@@ -59,14 +64,18 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for number, name in enumerate(columns):
         is_number = all(isinstance(row[number], int | float) for row in body) and bool(body)
-        drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        header = Text(line(name))
+        drawn.add_column(header, justify="right" if is_number else "left", overflow="fold")
     for row in body:
-        drawn.add_row(*(Text(plain(cell)) for cell in row))
+        drawn.add_row(*(Text(line(cell)) for cell in row))
     out.print(drawn)
 
 
 def plain(cell: Any) -> str:
-    """Return a cell's text: thousands separated, floats short, nothing for None."""
+    """Return a cell's text: thousands separated, floats short, nothing for None.
+
+    Control and format signs are replaced; tabs and line ends stay.
+    """
     if cell is None:
         return ""
     if isinstance(cell, bool):
@@ -75,15 +84,31 @@ def plain(cell: Any) -> str:
         return f"{cell:,}"
     if isinstance(cell, float):
         return f"{cell:,.4g}"
-    return _CONTROL.sub(" ", str(cell))
+    return _NO_ASCII.sub(_visible, str(cell))
+
+
+def _visible(sign: re.Match[str]) -> str:
+    return _INSTEAD.get(unicodedata.category(sign[0]), sign[0])
+
+
+def line(cell: Any) -> str:
+    """Return a cell's text on one line: tabs and line ends become spaces."""
+    return _LINE_BREAKS.sub(" ", plain(cell))
+
+
+def short(name: str) -> str:
+    """Return a name from data on one line, cut where it is long."""
+    cut = name if len(name) <= MAX_NAME_CHARACTERS else name[:MAX_NAME_CHARACTERS] + "..."
+    return line(cut)
 
 
 def fields(values: Mapping[str, Any]) -> None:
     """Print names and values, one a line; what is empty is left out."""
     values = {name: value for name, value in values.items() if value not in (None, "", {}, [])}
-    width = max((len(name) for name in values), default=0)
-    for name, value in values.items():
-        out.print(Text.assemble("  ", (f"{name:<{width}}", "bold"), f"  {plain(value)}"))
+    lines = [(line(name), line(value)) for name, value in values.items()]
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, text in lines:
+        out.print(Text.assemble("  ", (f"{name:<{width}}", "bold"), f"  {text}"))
 
 
 class Interrupted(Exception):
@@ -173,10 +198,11 @@ def explain(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         message = f"{error.filename or 'a file'} cannot be written or read: {error.strerror}"
         return fail(f"{message}; give another folder, for instance with --workspace", EXIT_USER)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return fail(
-            f"no space left on the disk while writing {error.filename or 'a file'}; free some and "
-            "run the same command again",
+            f"no space left on the disk, or for this user, while writing "
+            f"{error.filename or 'a file'} ({error.strerror}); free some and run the same command "
+            "again",
             EXIT_FAILED,
         )
     traceback.print_exception(error, file=sys.stderr)

@@ -50,7 +50,7 @@ def ray(workers: int, address: str | None) -> TaskRunner[Any]:
     except ImportError as error:
         raise _missing("ray", error) from None
     if address is not None:
-        return RayTaskRunner(address=_reachable(address))
+        return RayTaskRunner(address=address if address == "auto" else _reachable(address))
     local = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
     return RayTaskRunner(init_kwargs={**local, "logging_level": logging.ERROR})
 
@@ -62,10 +62,14 @@ def _reachable(address: str) -> str:
         UserError: nothing does.
     """
     parts = urlsplit(address if "//" in address else f"//{address}")
-    if parts.hostname is None or parts.port is None:
-        return address  # a name that the cluster's own library knows, such as `auto`
     try:
-        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or port is None:
+        raise UserError(f"--address {address!r}: write it with a port, such as tcp://HOST:8786")
+    try:
+        socket.create_connection((host, port), timeout=10).close()
     except OSError as error:
         raise UserError(
             f"--address: nobody answers at {address!r} ({error}); start the scheduler there, or "

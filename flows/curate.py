@@ -12,14 +12,14 @@ from prefect import flow
 
 from cambrian_data.build import Build, published
 from cambrian_data.catalog import check_view_name, write_catalog
-from cambrian_data.curation.against_set import AgainstSet
 from cambrian_data.curation.assemble import decide, make_mixture, mixture_inputs
 from cambrian_data.curation.decide import alarms
-from cambrian_data.curation.plan import MixturePlan
+from cambrian_data.curation.mixing.plan import MixturePlan
+from cambrian_data.curation.mixing.sweep import compare, parse_sweep
+from cambrian_data.curation.overlaps.against_set import AgainstSet
 from cambrian_data.curation.recipe import CurateRecipe
 from cambrian_data.curation.selection import plan_rows
 from cambrian_data.curation.stages import CURATE_VERSION, Curation, lock_name, tidy
-from cambrian_data.curation.sweep import compare, parse_sweep
 from cambrian_data.pool import dataset_manifests, dataset_names, pool_parts
 from cambrian_data.recipes import Recipe, load_recipe
 from cambrian_data.records import Progress, UserError, content_id, silent

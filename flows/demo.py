@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow
 
 from cambrian_data.catalog import query
-from cambrian_data.curation.ingest_file import ingest_file
+from cambrian_data.curation.ingest.file import ingest_file
 from cambrian_data.engine.corpus import INSTRUCTION_IMAGES, INSTRUCTIONS
 from cambrian_data.engine.options import EngineOptions
 from cambrian_data.records import IMAGE_TOKEN, Progress, silent

@@ -25,7 +25,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.task_runners import ConcurrentTaskRunner, TaskRunner
 
-from cambrian_data.records import Progress, UserError
+from cambrian_data.records import Progress, RunFailed, UserError
 from cambrian_data.runs import RunRecord
 from cambrian_data.units import Stage, StageOutput, Unit
 from flows.settings import remember_helper
@@ -176,7 +176,15 @@ def run_flow(
     chosen = task_runner(runner, workers, address)
     if "PREFECT_API_URL" not in os.environ:
         _watch_helper(Path(os.environ["PREFECT_HOME"]))
-    return flow.with_options(task_runner=chosen)(*arguments)
+    try:
+        return flow.with_options(task_runner=chosen)(*arguments)
+    except RuntimeError as error:
+        if runner != "threads" and "failed to start" in str(error):
+            raise RunFailed(
+                f"the {runner} cluster did not come up ({error}): a worker ended while it started; "
+                "run the same command again, it goes on"
+            ) from None
+        raise
 
 
 def _watch_helper(home: Path) -> None:

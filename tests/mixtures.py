@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from cambrian_data.build import Build
-from cambrian_data.curation.plan import MixtureConfig, plan_mixture
+from cambrian_data.curation.mixing.plan import MixtureConfig, plan_mixture
 from cambrian_data.records import content_id, sample_id, table_of
 from cambrian_data.units import Units
 from cambrian_data.workspace import Workspace

@@ -8,7 +8,7 @@ from typing import Any
 
 from bs4 import BeautifulSoup
 
-from cambrian_data.curation.plan import MixtureConfig
+from cambrian_data.curation.mixing.plan import MixtureConfig
 from cambrian_data.curation.prompt_stats import merge_prompt_stats
 from cambrian_data.curation.system_prompts import SystemPromptsConfig, assign
 from cambrian_data.records import content_id, table_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cambrian_data.curation.rows import MENDS
+from cambrian_data.curation.ingest.rows import MENDS
 from cambrian_data.records import DROP_REASONS
 from tests.servers import fake_openai
 

@@ -1,6 +1,5 @@
-"""From published instruction sets and engine samples to a mixture that can be explained.
+"""From published sets to a mixture: ingest, rules, overlaps, duplicates, plan, system prompts.
 
-lines -> rows -> ingest make tables of JSON files; checks, dedup, mixture and system_prompts are
-pure functions on an Arrow table of samples that say of every row they drop why; recipe puts their
-configs together, assemble runs them in order.
+`assemble` is the order of things. `ingest` fills the pool; `rules`, `overlaps` and `duplicates` say
+which rows go and why; `mixing` plans how many of which source stay.
 """

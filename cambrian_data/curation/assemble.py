@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from cambrian_data.build import Build
-from cambrian_data.curation.against_set import AgainstSet
 from cambrian_data.curation.decide import (
     Fates,
     alarms,
@@ -26,6 +25,7 @@ from cambrian_data.curation.decide import (
     picture_sets,
     rank_of,
 )
+from cambrian_data.curation.overlaps.against_set import AgainstSet
 from cambrian_data.curation.recipe import CurateRecipe
 from cambrian_data.curation.selection import (
     DECIDED,

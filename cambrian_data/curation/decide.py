@@ -1,8 +1,9 @@
 """Which rows of the pool stay: every row's fate, decided on numbers alone.
 
 Rows go for the first reason that holds, in the order of `STAGES`. Of rows that say the same one is
-kept by rank (longer answers, then the source's priority, then the id), never by its place, so that
-neither the order of the pool nor the number of workers makes a difference.
+kept by rank (longer answers, then the source's priority, then the id, then the source's name), so
+that neither the order of the pool nor the number of workers makes a difference. Copies within one
+source have nothing else to tell them apart: of them the first stays.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from cambrian_data.curation.dedup import DedupConfig, preference
-from cambrian_data.curation.exact import duplicates
+from cambrian_data.curation.duplicates.dedup import DedupConfig, preference
+from cambrian_data.curation.duplicates.exact import duplicates
 from cambrian_data.curation.index import Rows
 from cambrian_data.curation.words import mix
 from cambrian_data.records import CLUSTER
@@ -151,12 +152,14 @@ def rank_of(rows: Rows, config: DedupConfig) -> np.ndarray:
             "preference": preferred[rows.source] if len(rows) else rows.source,
             "id_hi": rows.id_hi,
             "id_lo": rows.id_lo,
+            "source": rows.source,  # numbers in the order of the names
+            "category": rows.category,
         }
     )
     order = frame.select(
         pl.arg_sort_by(
-            ["answer", "preference", "id_hi", "id_lo"],
-            descending=[True, False, False, False],
+            ["answer", "preference", "id_hi", "id_lo", "source", "category"],
+            descending=[True, *[False] * 5],
             maintain_order=True,
         )
     ).to_series()

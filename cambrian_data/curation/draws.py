@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from cambrian_data.curation.text_counts import text_bytes
+from cambrian_data.curation.rules.text_counts import text_bytes
 from cambrian_data.records import content_id
 
 DIGITS = 16

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cambrian_data.curation.checks import ChecksConfig, verdicts
 from cambrian_data.curation.draws import id_numbers
-from cambrian_data.curation.exact import text_keys
-from cambrian_data.curation.look_alikes import refs_of
-from cambrian_data.curation.quality import QualityConfig, quality
-from cambrian_data.curation.scores import ScoreTable, scores_of
+from cambrian_data.curation.duplicates.exact import text_keys
+from cambrian_data.curation.duplicates.look_alikes import refs_of
+from cambrian_data.curation.rules.checks import ChecksConfig, verdicts
+from cambrian_data.curation.rules.quality import QualityConfig, quality
+from cambrian_data.curation.rules.scores import ScoreTable, scores_of
 from cambrian_data.curation.turns import Turns, numbers, turns_of
 from cambrian_data.curation.words import spoken, words_of
 from cambrian_data.recipes import Config

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cambrian_data.curation.against_set import AgainstConfig, AgainstSet
+from cambrian_data.curation.duplicates.look_alikes import Pictures, load_pictures
+from cambrian_data.curation.duplicates.near import NearConfig, Shingles, shingles_of
 from cambrian_data.curation.index import (
     BATCH_ROWS,
     IndexConfig,
@@ -25,9 +26,8 @@ from cambrian_data.curation.index import (
     load_scores,
     read_index_file,
 )
-from cambrian_data.curation.look_alikes import Pictures, load_pictures
-from cambrian_data.curation.near import NearConfig, Shingles, shingles_of
-from cambrian_data.curation.overlap import PictureHits, match, picture_hits
+from cambrian_data.curation.overlaps.against_set import AgainstConfig, AgainstSet
+from cambrian_data.curation.overlaps.overlap import PictureHits, match, picture_hits
 from cambrian_data.curation.system_prompts import SystemPromptsConfig, assign
 from cambrian_data.pool import PoolPart
 from cambrian_data.records import DROP, MATCH, SAMPLE

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from cambrian_data.curation.against_set import AgainstConfig
-from cambrian_data.curation.checks import ChecksConfig
-from cambrian_data.curation.dedup import DedupConfig
-from cambrian_data.curation.look_alikes import PicturesConfig
-from cambrian_data.curation.plan import MixtureConfig
-from cambrian_data.curation.quality import QualityConfig
+from cambrian_data.curation.duplicates.dedup import DedupConfig
+from cambrian_data.curation.duplicates.look_alikes import PicturesConfig
+from cambrian_data.curation.mixing.plan import MixtureConfig
+from cambrian_data.curation.overlaps.against_set import AgainstConfig
+from cambrian_data.curation.rules.checks import ChecksConfig
+from cambrian_data.curation.rules.quality import QualityConfig
 from cambrian_data.curation.system_prompts import SystemPromptsConfig
 from cambrian_data.recipes import Config
 from cambrian_data.shards import ShardsConfig

@@ -14,8 +14,8 @@ import pyarrow as pa
 from cambrian_data.build import Build
 from cambrian_data.curation import parts
 from cambrian_data.curation.decide import STAGES, Fates, clusters_of
-from cambrian_data.curation.mixture import Chosen, choose, count_sources
-from cambrian_data.curation.plan import MixtureConfig, MixturePlan, plan_mixture
+from cambrian_data.curation.mixing.mixture import Chosen, choose, count_sources
+from cambrian_data.curation.mixing.plan import MixtureConfig, MixturePlan, plan_mixture
 from cambrian_data.curation.stages import CURATE_VERSION, Curation
 from cambrian_data.curation.system_prompts import merge_prompt_stats
 from cambrian_data.records import RunFailed, bytes_id
@@ -90,8 +90,24 @@ class Selection:
 
 
 def plan_rows(fates: Fates, config: MixtureConfig) -> MixturePlan:
-    """Plan a mixture of the rows that are left."""
+    """Plan a mixture of the rows that are left.
+
+    Raises:
+        RunFailed: there are none.
+        UserError: the plan cannot be made of them.
+    """
     rows, here = fates.rows, np.flatnonzero(fates.is_alive)
+    if not len(here):
+        drops = [
+            f"{step['stage']} {reason} {count:,}"
+            for step in fates.flow()
+            for reason, count in step["drops"].items()
+        ]
+        raise RunFailed(
+            f"of {len(rows):,} rows none is left to mix "
+            f"({', '.join(drops) or 'the data sets are empty'}): change the rules in the recipe "
+            "that drop them"
+        )
     frame = pl.DataFrame(
         {
             "source": rows.source[here].astype(np.uint32),

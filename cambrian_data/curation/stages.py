@@ -23,17 +23,22 @@ import numpy as np
 import pyarrow as pa
 
 from cambrian_data.curation import parts
-from cambrian_data.curation.against_set import AgainstSet
 from cambrian_data.curation.decide import Fates
-from cambrian_data.curation.dedup import preference
+from cambrian_data.curation.duplicates.dedup import preference
+from cambrian_data.curation.duplicates.look_alikes import (
+    Pictures,
+    group_table,
+    groups,
+    load_pictures,
+)
+from cambrian_data.curation.duplicates.near import Near, Shingles, near_duplicates
+from cambrian_data.curation.duplicates.picture_dedup import removed
+from cambrian_data.curation.duplicates.same_picture import StoredPictures
 from cambrian_data.curation.index import INDEX_VERSION, IndexConfig, Rows, load_rows
-from cambrian_data.curation.look_alikes import Pictures, group_table, groups, load_pictures
-from cambrian_data.curation.near import Near, Shingles, near_duplicates
-from cambrian_data.curation.picture_dedup import removed
-from cambrian_data.curation.quality import check_scores
+from cambrian_data.curation.overlaps.against_set import AgainstSet
 from cambrian_data.curation.recipe import CurateRecipe
-from cambrian_data.curation.same_picture import StoredPictures
-from cambrian_data.curation.scores import ScoreTable
+from cambrian_data.curation.rules.quality import check_scores
+from cambrian_data.curation.rules.scores import ScoreTable
 from cambrian_data.pool import PoolPart, dataset_manifests, pool_parts
 from cambrian_data.records import CLUSTER, bytes_id, content_id
 from cambrian_data.units import Stage, Units
@@ -137,8 +142,9 @@ class Curation:
             np.save(buffer, candidates[low:high] - rows.starts[number])
             data = buffer.getvalue()
             name = f"candidates/{number:06d}-{bytes_id(data)[:20]}.npy"
-            if not (self.folder / name).is_file():
-                self.workspace.write_bytes(self.folder / name, data)
+            path = self.folder / name
+            if not path.is_file() or path.read_bytes() != data:
+                self.workspace.write_bytes(path, data)
             pieces.append(part.piece(number, name))
         return pieces
 

@@ -26,7 +26,7 @@ from cambrian_data.curation.prompt_stats import (
     count_prompts,
     merge_prompt_stats,
 )
-from cambrian_data.curation.text_counts import TextCounts, counts_of
+from cambrian_data.curation.rules.text_counts import TextCounts, counts_of
 from cambrian_data.curation.turns import Turns, batches_of, flags, turns_of
 from cambrian_data.recipes import Config
 from cambrian_data.records import SAMPLE

@@ -98,7 +98,13 @@ def filled_aside(target: Path) -> Iterator[Path]:
     folder = target.with_name(f".{target.name}.unfinished")
     remove(folder)
     try:
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(
+                f"nothing can be written at {target.parent} ({error.strerror}); give another "
+                "folder with --out"
+            ) from None
         yield folder
         old = target.with_name(f".{target.name}.replaced")
         remove(old)

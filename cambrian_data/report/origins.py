@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from cambrian_data.catalog import mixture_view
-from cambrian_data.curation.plan import MixturePlan
+from cambrian_data.curation.mixing.plan import MixturePlan
 from cambrian_data.records import content_id
 from cambrian_data.report.inputs import Inputs
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cambrian_data.build import Build
-from cambrian_data.curation.ingest_file import ingest_file
+from cambrian_data.curation.ingest.file import ingest_file
 from cambrian_data.export import export, export_llava, folder, llava_row
 from cambrian_data.records import RunFailed, UserError, sample_id, table_of
 from cambrian_data.units import Units

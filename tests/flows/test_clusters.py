@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from cambrian_data.curation.ingest_file import ingest_file
+from cambrian_data.curation.ingest.file import ingest_file
 from cambrian_data.records import UserError
 from cambrian_data.runs import read_runs
 from cambrian_data.workspace import Workspace

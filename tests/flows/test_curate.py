@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cambrian_data.catalog import query
-from cambrian_data.curation.ingest_file import ingest_file
+from cambrian_data.curation.ingest.file import ingest_file
 from cambrian_data.engine.corpus import INSTRUCTION_IMAGES, INSTRUCTIONS
 from cambrian_data.engine.options import EngineOptions
 from cambrian_data.records import RunFailed, UserError

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from cambrian_data.catalog import query
-from cambrian_data.curation.ingest_file import ingest_file
+from cambrian_data.curation.ingest.file import ingest_file
 from cambrian_data.engine.corpus import INSTRUCTION_IMAGES, INSTRUCTIONS
-from cambrian_data.records import UserError
+from cambrian_data.records import RunFailed, UserError
 from cambrian_data.shards import verify_shards
 from cambrian_data.workspace import Workspace
 from flows.curate import CurateOptions, plan_curate, run_curate
+from tests.trees import tree
 
 ALL = ("mixture.ratios=null", "mixture.size=null", "mixture.on_conflict=shrink")
 
@@ -212,3 +213,18 @@ def test_repeated_samples_fill_a_small_category(fresh):
     assert got == 2
     assert result["flow"][-1]["repeated"] > 0
     assert len({row["take"] for row in result["plan"]["categories"]}) == 1
+
+
+def test_rules_that_drop_everything_are_named(fresh):
+    with pytest.raises(RunFailed, match=r"none is left to mix .*quality few_words 92"):
+        curate(fresh, "quality.min_words=100000")
+
+
+def test_damaged_work_before_the_plan_is_made_again(fresh):
+    before = curate(fresh)
+    made = tree(fresh.root)
+    for path in [*(fresh.root / "curation").rglob("*.npy"), *fresh.root.rglob("*.arrow")]:
+        path.write_bytes(b"junk")
+    shutil.rmtree(fresh.mixture("m"))
+    assert curate(fresh) == before
+    assert tree(fresh.root) == made

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cambrian_data.curation.cannot_see import only_cannot_see
-from cambrian_data.curation.text_counts import counts_of
+from cambrian_data.curation.rules.cannot_see import only_cannot_see
+from cambrian_data.curation.rules.text_counts import counts_of
 from cambrian_data.curation.turns import turns_of
 
 BLIND = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cambrian_data.curation.checks import ChecksConfig, verdicts
+from cambrian_data.curation.rules.checks import ChecksConfig, verdicts
 from cambrian_data.records import DROP_REASONS
 
 CONFIG = ChecksConfig(max_turns=4, max_characters=100)

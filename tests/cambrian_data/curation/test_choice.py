@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cambrian_data.curation.choice import Candidates, hash_keys, line_up, nth_of_its_kind
+from cambrian_data.curation.mixing.choice import Candidates, hash_keys, line_up, nth_of_its_kind
 
 NAN = float("nan")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cambrian_data.curation.ingest import IngestConfig, category_of
+from cambrian_data.curation.ingest.part import IngestConfig, category_of
 from cambrian_data.curation.recipe import CurateRecipe
 from cambrian_data.recipes import load_recipe
 

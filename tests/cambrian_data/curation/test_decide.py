@@ -18,7 +18,7 @@ from cambrian_data.curation.decide import (
     picture_sets,
     rank_of,
 )
-from cambrian_data.curation.dedup import DedupConfig
+from cambrian_data.curation.duplicates.dedup import DedupConfig
 from cambrian_data.curation.index import INDEX, Rows, index_bytes, load_rows
 
 
@@ -93,6 +93,14 @@ def test_longer_answers_rank_first_then_the_source_then_the_id(tmp_path):
     )
     rank = rank_of(rows, DedupConfig(prefer_sources=["lik*"]))
     assert rank.tolist() == [3, 2, 0, 1]
+
+
+def test_equal_samples_of_two_sources_rank_by_the_source_not_by_their_place(tmp_path):
+    same = {"id_lo": 7}
+    one = rows_of(tmp_path, [{**same, "source": "a"}, {**same, "source": "b"}])
+    other = rows_of(tmp_path, [{**same, "source": "b"}, {**same, "source": "a"}])
+    assert rank_of(one, DedupConfig()).tolist() == [0, 1]
+    assert rank_of(other, DedupConfig()).tolist() == [1, 0]
 
 
 def test_one_text_about_other_pictures_is_another_sample(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from cambrian_data.curation.dedup import NEAR_STAGE, STAGE, DedupConfig, preference
+from cambrian_data.curation.duplicates.dedup import NEAR_STAGE, STAGE, DedupConfig, preference
 from cambrian_data.records import DROP_REASONS
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cambrian_data.curation.exact import duplicates, text_keys
-from cambrian_data.curation.ingest import IngestConfig, ingest_part, parts_of
+from cambrian_data.curation.duplicates.exact import duplicates, text_keys
+from cambrian_data.curation.ingest.part import IngestConfig, ingest_part, parts_of
 
 
 def keys_of(table) -> np.ndarray:

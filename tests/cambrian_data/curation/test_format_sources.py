@@ -15,8 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cambrian_data.curation.formats import FolderRows, PlainJson, SourceRow, open_source, unpack
-from cambrian_data.curation.formats.rows import picture_name, take_pictures
+from cambrian_data.curation.ingest.formats import (
+    FolderRows,
+    PlainJson,
+    SourceRow,
+    open_source,
+    unpack,
+)
+from cambrian_data.curation.ingest.formats.rows import picture_name, take_pictures
 from cambrian_data.records import UserError
 
 
@@ -73,7 +79,7 @@ def test_lines_are_cut_without_losing_any(tmp_path_factory, texts, max_rows, max
 
 
 def test_a_byte_order_mark_and_blocks_are_no_matter(tmp_path, monkeypatch):
-    from cambrian_data.curation.formats import jsonrows
+    from cambrian_data.curation.ingest.formats import jsonrows
 
     monkeypatch.setattr(jsonrows, "_CHUNK", 64)
     path = tmp_path / "a.jsonl"
@@ -266,7 +272,7 @@ def test_a_drop_keeps_the_row_as_text():
 
 
 def test_a_large_file_is_known_by_blocks_and_time(tmp_path, monkeypatch):
-    from cambrian_data.curation.formats import rows
+    from cambrian_data.curation.ingest.formats import rows
 
     monkeypatch.setattr(rows, "_WHOLE_BYTES", 2**17)
     path = Path(tmp_path / "a")

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from cambrian_data.curation.formats import SourceRow, batches, open_source
-from cambrian_data.curation.formats.flatbuffer import unfolded_size
-from cambrian_data.curation.formats.parquet import check_footers
-from cambrian_data.curation.formats.rows import picture_name
+from cambrian_data.curation.ingest.formats import SourceRow, batches, open_source
+from cambrian_data.curation.ingest.formats.flatbuffer import unfolded_size
+from cambrian_data.curation.ingest.formats.parquet import check_footers
+from cambrian_data.curation.ingest.formats.rows import picture_name
 from cambrian_data.records import UserError
 
 datasets = pytest.importorskip("datasets")
@@ -343,7 +343,7 @@ def test_no_arrow_file_is_told(tmp_path):
 
 
 def test_a_packed_batch_is_measured_before_it_is_unpacked(tmp_path, monkeypatch):
-    from cambrian_data.curation.formats import arrow
+    from cambrian_data.curation.ingest.formats import arrow
 
     path = tmp_path / "a.arrow"
     table = pa.table({"question": ["0" * 10**6] * 20, "answer": ["a"] * 20})

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cambrian_data.curation.formats import SourceRow, open_source, webdataset
-from cambrian_data.curation.formats.rows import picture_name
-from cambrian_data.curation.formats.tar import Member, TarError, is_tar, members_of
+from cambrian_data.curation.ingest.formats import SourceRow, open_source, webdataset
+from cambrian_data.curation.ingest.formats.rows import picture_name
+from cambrian_data.curation.ingest.formats.tar import Member, TarError, is_tar, members_of
 from cambrian_data.records import UserError
 
 wds = pytest.importorskip("webdataset")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cambrian_data.curation.hamming import near_pairs, star
+from cambrian_data.curation.duplicates.hamming import near_pairs, star
 
 
 def random_codes(count: int, seed: int) -> np.ndarray:

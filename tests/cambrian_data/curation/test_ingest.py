@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cambrian_data.curation import ingest as module
-from cambrian_data.curation import ingest_counts
-from cambrian_data.curation.formats import SourceRow
-from cambrian_data.curation.ingest import (
+from cambrian_data.curation.ingest import counts as ingest_counts
+from cambrian_data.curation.ingest import part as module
+from cambrian_data.curation.ingest.counts import MORE, most_frequent
+from cambrian_data.curation.ingest.formats import SourceRow
+from cambrian_data.curation.ingest.lines import line_pieces, read_rows
+from cambrian_data.curation.ingest.part import (
     IngestConfig,
     IngestedPart,
     category_of,
@@ -25,10 +27,8 @@ from cambrian_data.curation.ingest import (
     parts_of,
     published_sizes,
 )
-from cambrian_data.curation.ingest_counts import MORE, most_frequent
-from cambrian_data.curation.lines import line_pieces, read_rows
-from cambrian_data.curation.path_rules import PathRules
-from cambrian_data.curation.pictures import open_pictures
+from cambrian_data.curation.ingest.path_rules import PathRules
+from cambrian_data.curation.ingest.pictures import open_pictures
 from cambrian_data.records import CATEGORIES, SAMPLE, UserError, sample_id
 from cambrian_data.workspace import Workspace
 

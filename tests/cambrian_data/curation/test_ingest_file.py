@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from cambrian_data.catalog import query
-from cambrian_data.curation import ingest_file as module
-from cambrian_data.curation import ingest_pieces as pieces
-from cambrian_data.curation import lines, rows
-from cambrian_data.curation.ingest_file import ingest_file
+from cambrian_data.curation.ingest import file as module
+from cambrian_data.curation.ingest import lines, rows
+from cambrian_data.curation.ingest import pieces as pieces
+from cambrian_data.curation.ingest.file import ingest_file
 from cambrian_data.records import RunFailed, UserError
 from cambrian_data.runs import read_runs
 from cambrian_data.workspace import Workspace, WorkspaceError
@@ -226,7 +226,7 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path, long_file, monke
 KILLED = """
 import sys
 from pathlib import Path
-from cambrian_data.curation import ingest_file as module
+from cambrian_data.curation.ingest import file as module
 from cambrian_data.workspace import Workspace
 config = module.IngestConfig(rows_per_part=500, check_images="none")
 module._config = lambda *_: config

@@ -12,10 +12,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cambrian_data.curation import picture_folder
-from cambrian_data.curation.path_rules import PathRules
-from cambrian_data.curation.picture_folder import FolderPictures
-from cambrian_data.curation.pictures import CACHE, Found, Outcome, PictureProblem, open_pictures
+from cambrian_data.curation.ingest import picture_folder
+from cambrian_data.curation.ingest.path_rules import PathRules
+from cambrian_data.curation.ingest.picture_folder import FolderPictures
+from cambrian_data.curation.ingest.pictures import (
+    CACHE,
+    Found,
+    Outcome,
+    PictureProblem,
+    open_pictures,
+)
 from cambrian_data.records import UserError
 from cambrian_data.workspace import Workspace, file_sha256
 

@@ -7,11 +7,11 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cambrian_data.curation.ingest_columns import PlainColumns
-from cambrian_data.curation.ingest_plain import read_plain
-from cambrian_data.curation.ingest_strings import Block
-from cambrian_data.curation.lines import RawLine
-from cambrian_data.curation.rows import ParsedSample, parse_row
+from cambrian_data.curation.ingest.lines import RawLine
+from cambrian_data.curation.ingest.plain_columns import PlainColumns
+from cambrian_data.curation.ingest.plain_rows import read_plain
+from cambrian_data.curation.ingest.plain_strings import Block
+from cambrian_data.curation.ingest.rows import ParsedSample, parse_row
 from cambrian_data.records import sample_id
 
 SAID = [

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cambrian_data.curation.language import FUNCTION_WORDS, LANGUAGES, languages_of
+from cambrian_data.curation.rules.language import FUNCTION_WORDS, LANGUAGES, languages_of
 from cambrian_data.curation.turns import turns_of
 from cambrian_data.curation.words import words_of
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cambrian_data.curation import lines
-from cambrian_data.curation.lines import Lines, cut_parts, line_pieces, read_rows
+from cambrian_data.curation.ingest import lines
+from cambrian_data.curation.ingest.lines import Lines, cut_parts, line_pieces, read_rows
 from cambrian_data.records import UserError
 
 VALUES = st.recursive(

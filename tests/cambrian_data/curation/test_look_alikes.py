@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw
 
-from cambrian_data.curation.look_alikes import (
+from cambrian_data.curation.duplicates.look_alikes import (
     Pictures,
     group_table,
     groups,
@@ -20,8 +20,8 @@ from cambrian_data.curation.look_alikes import (
     load_pictures,
     refs_of,
 )
-from cambrian_data.curation.picture_dedup import removed
-from cambrian_data.curation.same_picture import StoredPictures
+from cambrian_data.curation.duplicates.picture_dedup import removed
+from cambrian_data.curation.duplicates.same_picture import StoredPictures
 from cambrian_data.engine.images import ImagesConfig
 from cambrian_data.pictures import keep_picture
 from cambrian_data.records import table_of

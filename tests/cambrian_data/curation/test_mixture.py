@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cambrian_data.curation.mixture import (
+from cambrian_data.curation.mixing.mixture import (
     FRAME,
     Chosen,
     MixtureConfig,

@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
-from cambrian_data.curation.ingest import IngestConfig, category_of, published_sizes
-from cambrian_data.curation.plan import PUBLISHED_RATIOS, MixtureConfig, MixturePlan, plan_mixture
+from cambrian_data.curation.ingest.part import IngestConfig, category_of, published_sizes
+from cambrian_data.curation.mixing.plan import (
+    PUBLISHED_RATIOS,
+    MixtureConfig,
+    MixturePlan,
+    plan_mixture,
+)
+from cambrian_data.curation.mixing.sweep import compare, parse_sweep
 from cambrian_data.curation.recipe import CurateRecipe
-from cambrian_data.curation.sweep import compare, parse_sweep
 from cambrian_data.recipes import load_recipe, recipes_folder
 from cambrian_data.records import CATEGORIES
 

@@ -12,9 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cambrian_data.curation import near_greedy, near_join
-from cambrian_data.curation.ingest import IngestConfig, ingest_part, parts_of
-from cambrian_data.curation.near import Near, NearConfig, Shingles, near_duplicates, shingles_of
+from cambrian_data.curation.duplicates import near_greedy, near_join
+from cambrian_data.curation.duplicates.near import (
+    Near,
+    NearConfig,
+    Shingles,
+    near_duplicates,
+    shingles_of,
+)
+from cambrian_data.curation.ingest.part import IngestConfig, ingest_part, parts_of
 from cambrian_data.records import UserError
 
 CONFIG = NearConfig()

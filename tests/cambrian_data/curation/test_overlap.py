@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from cambrian_data.curation.against_set import AgainstConfig, AgainstSet
-from cambrian_data.curation.look_alikes import load_pictures
-from cambrian_data.curation.overlap import Matches, match, picture_hits
+from cambrian_data.curation.duplicates.look_alikes import load_pictures
+from cambrian_data.curation.overlaps.against_set import AgainstConfig, AgainstSet
+from cambrian_data.curation.overlaps.overlap import Matches, match, picture_hits
 from cambrian_data.engine.images import ImagesConfig
 from cambrian_data.pictures import keep_picture
 from cambrian_data.records import MATCH, UserError, table_of

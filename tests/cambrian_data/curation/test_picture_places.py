@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cambrian_data.curation.path_rules import PathRules
-from cambrian_data.curation.picture_tars import TarPictures
-from cambrian_data.curation.pictures import Found, Outcome, PictureProblem, open_pictures
+from cambrian_data.curation.ingest.path_rules import PathRules
+from cambrian_data.curation.ingest.picture_tars import TarPictures
+from cambrian_data.curation.ingest.pictures import Found, Outcome, PictureProblem, open_pictures
 from cambrian_data.records import RunFailed, UserError
 from cambrian_data.web.http import HttpConfig
 from cambrian_data.workspace import Workspace
@@ -86,7 +86,7 @@ def test_other_tar_files_in_the_index_are_not_seen(workspace, tmp_path):
 
 
 def test_a_tar_file_is_listed_again_when_it_changed(workspace, tmp_path, monkeypatch):
-    from cambrian_data.curation import picture_tars
+    from cambrian_data.curation.ingest import picture_tars
 
     path = write_tar(tmp_path / "a.tar", {"x.png": png(1)})
     first = asked(workspace, path, ["x.png"])["x.png"]

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from cambrian_data.curation.plan import MixtureConfig, MixturePlan, plan_mixture
+from cambrian_data.curation.mixing.plan import MixtureConfig, MixturePlan, plan_mixture
 from cambrian_data.records import UserError
 
 POOL = {

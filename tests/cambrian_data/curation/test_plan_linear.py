@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from cambrian_data.curation.plan import MixtureConfig, MixturePlan, plan_mixture
+from cambrian_data.curation.mixing.plan import MixtureConfig, MixturePlan, plan_mixture
 from cambrian_data.records import UserError
 
 CATEGORIES = ("code", "general", "math", "ocr")

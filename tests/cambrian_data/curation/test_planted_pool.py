@@ -9,7 +9,7 @@ from itertools import combinations
 import pytest
 
 from cambrian_data.catalog import query, write_catalog
-from cambrian_data.curation.ingest_file import ingest_file
+from cambrian_data.curation.ingest.file import ingest_file
 from cambrian_data.curation.recipe import CurateRecipe
 from cambrian_data.workspace import Workspace
 from tests.trees import mix

@@ -10,9 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cambrian_data.curation import quality as quality_module
-from cambrian_data.curation.quality import QualityConfig, check_scores, quality, repeated_share
-from cambrian_data.curation.scores import ScoreTable
+from cambrian_data.curation.rules import quality as quality_module
+from cambrian_data.curation.rules.quality import (
+    QualityConfig,
+    check_scores,
+    quality,
+    repeated_share,
+)
+from cambrian_data.curation.rules.scores import ScoreTable
 from cambrian_data.curation.turns import turns_of
 from cambrian_data.curation.words import words_of
 from cambrian_data.records import DROP_REASONS, UserError, table_of

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cambrian_data.curation.checks import ChecksConfig
-from cambrian_data.curation.language import LANGUAGES
 from cambrian_data.curation.prompt_stats import Kinds
-from cambrian_data.curation.quality import QualityConfig
+from cambrian_data.curation.rules.checks import ChecksConfig
+from cambrian_data.curation.rules.language import LANGUAGES
+from cambrian_data.curation.rules.quality import QualityConfig
 from cambrian_data.curation.system_prompts import SystemPromptsConfig
 from cambrian_data.records import DROP_REASONS
 

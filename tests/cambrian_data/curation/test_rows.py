@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
-from cambrian_data.curation import rows
-from cambrian_data.curation.formats import FORMAT_MENDS
-from cambrian_data.curation.lines import RawLine
-from cambrian_data.curation.path_rules import PATH_MENDS
-from cambrian_data.curation.rows import MENDS, ParsedSample, parse_row, source_of
-from cambrian_data.curation.shapes import CAPTION_QUESTION
+from cambrian_data.curation.ingest import rows
+from cambrian_data.curation.ingest.formats import FORMAT_MENDS
+from cambrian_data.curation.ingest.lines import RawLine
+from cambrian_data.curation.ingest.path_rules import PATH_MENDS
+from cambrian_data.curation.ingest.rows import MENDS, ParsedSample, parse_row, source_of
+from cambrian_data.curation.ingest.shapes import CAPTION_QUESTION
 from cambrian_data.records import DROP_REASONS
 
 ASKED = {"from": "human", "value": "<image>\nWhat is it?"}
@@ -164,7 +164,7 @@ DROPPED = [
     ("bad_turns", {"conversations": ["Hello"]}),
     ("bad_turns", {"conversations": [TEXT, {"from": "narrator", "value": "x"}]}),
     ("bad_turns", {"conversations": [TEXT, {"from": "gpt", "value": None}]}),
-    ("bad_turns", {"conversations": [TEXT, {"from": "gpt", "value": [{"type": "image_url"}]}]}),
+    ("bad_turns", {"conversations": [TEXT, {"from": "gpt", "value": [{"type": "input_file"}]}]}),
     ("bad_turns", {"conversations": [TEXT, TEXT, SAID]}),
     ("bad_turns", {"conversations": [SAID, SAID, TEXT, SAID]}),
     ("bad_turns", {"conversations": [TEXT, {"from": "system", "value": "x"}, SAID]}),
@@ -263,3 +263,30 @@ def test_system_prompts_of_key_and_turn_are_both_kept():
 )
 def test_source_is_file_and_first_folder(value, images, source):
     assert source_of(value, "file.jsonl", images) == source
+
+
+def test_pictures_of_openai_messages_are_paths_too():
+    parts = [
+        {"type": "image_url", "image_url": {"url": "coco/1.jpg"}},
+        {"type": "text", "text": "What is it?"},
+    ]
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": "A cup."}]
+    sample = parse({"messages": turns})
+    assert sample.images == ["coco/1.jpg"]
+    assert sample.turns[0] == ("human", "<image>What is it?")
+    parts[0]["image_url"]["url"] = "data:image/png;base64,AAAA"
+    assert parse({"messages": turns})["reason"] == "bad_image"
+
+
+@pytest.mark.parametrize(
+    ("picture", "source"),
+    [
+        ("AI2D/1.png", "ai2d_15k.json:ai2d"),
+        ("ai2d/1.png", "ai2d_15k.json:ai2d"),
+        ("Else/1.png", "ai2d_15k.json:Else"),
+    ],
+)
+def test_folders_of_known_sources_are_spelled_as_known(picture, source):
+    turns = [{"from": "human", "value": "<image>\nq"}, {"from": "gpt", "value": "a"}]
+    row = {"source": "ai2d_15k.json", "image": picture, "conversations": turns}
+    assert parse(row).source == source

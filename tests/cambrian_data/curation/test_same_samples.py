@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from cambrian_data.curation.ingest_file import ingest_file
-from cambrian_data.curation.path_rules import PathRules
+from cambrian_data.curation.ingest.file import ingest_file
+from cambrian_data.curation.ingest.path_rules import PathRules
 from cambrian_data.workspace import Workspace
 
 datasets = pytest.importorskip("datasets")

@@ -12,8 +12,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from cambrian_data.curation import scores as scores_module
-from cambrian_data.curation.scores import ScoreTable, scores_of
+from cambrian_data.curation.rules import scores as scores_module
+from cambrian_data.curation.rules.scores import ScoreTable, scores_of
 from cambrian_data.records import SAMPLE, UserError, content_id
 
 IDS = [content_id("scores", number) for number in range(50)]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cambrian_data.curation.path_rules import PathRules
-from cambrian_data.curation.shapes import CAPTION_QUESTION, SHAPE_MENDS, reshape
+from cambrian_data.curation.ingest.path_rules import PathRules
+from cambrian_data.curation.ingest.shapes import CAPTION_QUESTION, SHAPE_MENDS, reshape
 
 
 def turns(*texts: str) -> list[dict[str, str]]:

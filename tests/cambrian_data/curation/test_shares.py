@@ -8,7 +8,7 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cambrian_data.curation.shares import apportion, fill, water_fill
+from cambrian_data.curation.mixing.shares import apportion, fill, water_fill
 
 
 @given(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cambrian_data.curation.plan import MixtureConfig, plan_mixture
-from cambrian_data.curation.sweep import MAX_VARIANTS, compare, parse_sweep
+from cambrian_data.curation.mixing.plan import MixtureConfig, plan_mixture
+from cambrian_data.curation.mixing.sweep import MAX_VARIANTS, compare, parse_sweep
 from cambrian_data.records import UserError
 
 POOL = {"a": ("general", 100), "b": ("general", 10), "c": ("ocr", 40), "d.json:x": ("math", 7)}

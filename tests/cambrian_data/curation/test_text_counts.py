@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cambrian_data.curation import text_counts
-from cambrian_data.curation.text_counts import counts_of, text_blocks
+from cambrian_data.curation.rules import text_counts
+from cambrian_data.curation.rules.text_counts import counts_of, text_blocks
 
 ODD = ["<image>", "<imag", "e>", " ", "\n", "\x1c", "\x1b", "\x85", "\xa0", "\u1680", "\u2003"]
 ODD += ["\u2028", "\u205f", "\u3000", "\u200b", "e\u0301", "\u6f22", "\ud55c", "\u0915\u0940"]

@@ -1,0 +1,1 @@
+"""Samples that say the same, and pictures that look alike."""

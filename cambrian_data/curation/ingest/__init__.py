@@ -1,0 +1,1 @@
+"""Published instruction sets to the pool: any format, any shape, every row accounted for."""

@@ -1,0 +1,1 @@
+"""How many samples of every source make a mixture, and which."""

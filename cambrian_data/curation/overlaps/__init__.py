@@ -1,0 +1,1 @@
+"""Samples that stand in a benchmark or in another set."""

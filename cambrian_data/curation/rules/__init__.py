@@ -1,0 +1,1 @@
+"""Rules on single samples: what must hold, and what a recipe asks for."""
