@@ -80,10 +80,16 @@ def _show_sweep(rows: list[dict[str, Any]], folder: str) -> None:
     output.out.print()
     output.table(
         "",
-        ["plan", "size", "binds", "slip", *(output.short(name.removeprefix("ratio.")) for name in shares)],
+        [
+            "plan",
+            "size",
+            "binds",
+            "slip",
+            *(output.short(name.removeprefix("ratio.")) for name in shares),
+        ],
         [
             (
-                output.short(row["label"]),
+                row["label"],
                 row["size"],
                 output.short(row["binding"] or row["binds"]),
                 f"{row['slip']:.2%}",

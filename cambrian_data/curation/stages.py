@@ -184,6 +184,7 @@ class Curation:
             groups=sets[candidates],
             rank=rank[candidates],
             threshold=self.recipe.dedup.near.threshold,
+            scratch=self.workspace.tmp,
         )
         keeper, similarity = np.arange(len(rows)), np.ones(len(rows), dtype=np.float32)
         keeper[candidates] = candidates[near.keeper]

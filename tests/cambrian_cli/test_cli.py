@@ -8,6 +8,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from cambrian_data.workspace import Workspace
+
 pytestmark = pytest.mark.slow
 
 
@@ -45,6 +47,8 @@ def ok(done):
             ["data", "ingest", __file__, "--name", "x", "--check-images", "maybe"],
             ["maybe", "decode"],
         ),
+        (["data", "ingest", __file__, "--name", "x", "--category", "s="], ["'s='", "SOURCE="]),
+        (["data", "ingest", __file__, "--name", "x", "--category", "=c"], ["'=c'", "SOURCE="]),
         (["data", "sql", "SELECT 1"], ["no workspace", "cambrian demo"]),
         (["data", "show", "abcdef"], ["no workspace"]),
         (["data", "report", "tiny"], ["no workspace"]),
@@ -63,6 +67,20 @@ def test_mistakes_exit_2_and_say_what_to_do(command, tmp_path, arguments, words)
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--against-images", "."], "--against-images needs"),
+        (["--against-images", "nowhere", "--against", "x"], "'nowhere': there is no folder"),
+        (["--shards-to", "s3://bucket/x", "--no-shards"], "--shards-to needs shards"),
+    ],
+)
+def test_options_without_effect_are_refused(command, tmp_path, arguments, words):
+    Workspace.create(tmp_path / "workspace")
+    done = command("data", "curate", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and words in done.stderr
 
 
 def test_errors_are_json_too(command, tmp_path):

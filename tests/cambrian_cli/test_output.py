@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from cambrian_cli import output
+from cambrian_cli.data import show_ingest
 from cambrian_data.records import RunFailed, UserError
 
 
@@ -44,6 +45,24 @@ def test_cells(screen):
     ]
     output.table("", ["name", "n"], [("[red]x[/]", 1)])
     assert "[red]x[/]" in screen[0].getvalue()
+
+
+def test_signs_that_a_terminal_would_obey_are_replaced(screen):
+    odd = "a\nb\tc\u202ed\x1be\u2028f"
+    assert output.line(odd) == "a b c\ufffdd e f"
+    assert output.short("x" * 500) == "x" * 120 + "..."
+    output.table("", [odd], [(odd,)])
+    output.fields({odd: odd})
+    shown = screen[0].getvalue()
+    assert shown.count("a b c\ufffdd e f") == 4 and len(shown.splitlines()) == 3
+
+
+def test_some_unknown_sources_are_named_and_the_others_counted(screen):
+    unknown = {f"s{number:02}" + "x" * 200: 1 for number in range(23)}
+    about = {"dataset": "d", "rows": 1, "samples": 1, "pictures": 0, "mended": {}, "drops": {}}
+    show_ingest({**about, "unknown_sources": unknown})
+    shown = "".join(screen[0].getvalue().split())
+    assert "s19" + "x" * 117 + "...1and3more" in shown and "s20" not in shown
 
 
 def test_progress_is_lines_where_there_is_no_terminal(screen):

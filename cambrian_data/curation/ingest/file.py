@@ -22,6 +22,7 @@ from cambrian_data.curation.ingest.pieces import INGEST_VERSION, IngestPieces, M
 from cambrian_data.recipes import load_recipe
 from cambrian_data.records import Progress, RunFailed, UserError, content_id, silent
 from cambrian_data.runs import RunRecord, read_run, recorded, run_name
+from cambrian_data.shard_store import shown
 from cambrian_data.units import Unit
 from cambrian_data.workers import default_workers, map_in_processes
 from cambrian_data.workspace import Workspace, read_sealed, remove
@@ -88,7 +89,7 @@ def ingest_file(
                 workspace,
                 run_name(f"ingest-{name}", pieces.settings, pieces.content or _edges(source)),
                 kind="ingest",
-                inputs={"dataset": name, "file": str(file), "images": str(images or "")},
+                inputs={"dataset": name, "file": str(file), "images": shown(str(images or ""))},
             )
             _check_replaces(workspace, name, file, replace)
             with recorded(record):

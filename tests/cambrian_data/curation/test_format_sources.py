@@ -226,6 +226,10 @@ def test_other_kinds_are_named(tmp_path, data, said):
 def test_nothing_is_told(tmp_path):
     with pytest.raises(UserError, match="there is no file or folder"):
         open_source(tmp_path / "none", scratch=tmp_path)
+    with pytest.raises(UserError, match="https://example.org/x.jsonl is an .* download it first"):
+        open_source(Path("https://me:pw@example.org/x.jsonl"), scratch=tmp_path)
+    with pytest.raises(UserError, match="/dev/zero is no ordinary file"):
+        open_source(Path("/dev/zero"), scratch=tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no file of rows"):
         open_source(tmp_path / "empty", scratch=tmp_path)

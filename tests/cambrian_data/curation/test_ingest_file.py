@@ -23,7 +23,7 @@ from cambrian_data.curation.ingest.file import ingest_file
 from cambrian_data.records import RunFailed, UserError
 from cambrian_data.runs import read_runs
 from cambrian_data.workspace import Workspace, WorkspaceError
-from tests.trees import tree
+from tests.trees import put_dataset, tree
 
 REPOSITORY = Path(__file__).parent.parent.parent.parent
 
@@ -351,7 +351,7 @@ def test_another_file_needs_leave_to_replace(workspace, data):
     run(workspace, data)
     other = data / "other.jsonl"
     other.write_text((data / "mine.jsonl").read_text().splitlines()[0])
-    with pytest.raises(UserError, match=r"was made from mine\.jsonl.*--replace"):
+    with pytest.raises(UserError, match=r"was made from .*mine\.jsonl.*--replace"):
         run(workspace, data, file=other)
     assert run(workspace, data, file=other, replace=True)["samples"] == 1
 
@@ -360,3 +360,33 @@ def test_categories_can_be_given(workspace, data):
     run(workspace, data, categories={"mine.json": "general"}, strict=True)
     found = query(workspace, "SELECT DISTINCT category FROM samples").to_pylist()
     assert found == [{"category": "general"}]
+
+
+def test_a_set_of_another_origin_is_replaced_only_on_request(tmp_path, workspace, data):
+    run(workspace, data)
+    other = tmp_path / "elsewhere" / "mine.jsonl"
+    other.parent.mkdir()
+    other.write_text(json.dumps(row(1)) + "\n")
+    with pytest.raises(UserError, match=r"was made from .*--replace"):
+        run(workspace, data, file=other)
+    assert run(workspace, data, file=other, replace=True)["samples"] == 1
+    moved = tmp_path / "moved" / "mine.jsonl"
+    moved.parent.mkdir()
+    other.rename(moved)
+    assert run(workspace, data, file=moved)["samples"] == 1
+
+
+def test_what_the_engine_made_is_replaced_only_on_request(workspace, data):
+    run(workspace, data)
+    made = pq.read_table(next(workspace.pool("mine").rglob("samples/part-*.parquet")))
+    put_dataset(workspace, "mine", "key", made, made_by="engine", run="r")
+    with pytest.raises(UserError, match=r"cambrian data engine.*--replace"):
+        run(workspace, data)
+
+
+def test_a_failed_file_does_not_take_the_name(tmp_path, workspace, data):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("no json\n")
+    with pytest.raises(RunFailed):
+        run(workspace, data, file=bad)
+    assert run(workspace, data)["samples"] == 38

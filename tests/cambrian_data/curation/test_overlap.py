@@ -356,7 +356,11 @@ def test_order_and_batches_make_no_difference(workspace, tmp_path, samples, samp
 def test_mistakes_are_named(workspace, tmp_path):
     with pytest.raises(UserError, match="'nothing' is neither a data set of the pool"):
         built(workspace, "nothing")
-    with pytest.raises(UserError, match="no rows could be read.*bad_json': 1"):
+    with pytest.raises(UserError, match=r"1 row\(s\), none of them readable \(bad_json 1\)"):
         built(workspace, benchmark(tmp_path, "{broken"))
+    with pytest.raises(UserError, match="holds no rows: give another file"):
+        built(workspace, benchmark(tmp_path))
+    with pytest.raises(UserError, match="'/dev/zero' is no ordinary file"):
+        built(workspace, "/dev/zero")
     with pytest.raises(UserError, match="there is no folder"):
         built(workspace, benchmark(tmp_path, {"a": "b"}), images=tmp_path / "none")

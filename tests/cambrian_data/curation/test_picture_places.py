@@ -159,6 +159,25 @@ def test_private_addresses_are_refused_unless_allowed(workspace):
             open_pictures(address, workspace=workspace, check="decode", http=HTTP)
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://user:secretpw@host/x", "--images 'http://host/x' cannot be asked: a user name"),
+        ("http://user:secretpw@ho st/x", "--images 'http://...' cannot be asked: not an address"),
+        ("http://host/x?key=secretpw", "--images 'http://host/x' was given with a ?"),
+        ("http://127.0.0.1:9/x", "--images 'http://127.0.0.1:9/x' is no address of the open"),
+        ("file:///etc", "--images 'file:///etc': addresses of the kind file:// are not read"),
+        ("s3://user:secretpw@bucket/x", "addresses of the kind s3:// are not read"),
+    ],
+)
+def test_addresses_that_are_not_asked_are_told_without_secrets(workspace, address, said):
+    with pytest.raises(UserError) as caught:
+        open_pictures(address, workspace=workspace, check="decode", http=HTTP)
+    message = str(caught.value)
+    assert said in message and "secretpw" not in message
+    assert message.count("--allow-private-hosts") == ("127.0.0.1" in address)
+
+
 def test_a_redirect_to_a_private_address_is_refused(workspace):
     def lead(path: str, _: dict[str, str]) -> tuple[int, dict[str, str], bytes] | None:
         return (302, {"Location": "file:///etc/passwd"}, b"") if path != "/robots.txt" else None
