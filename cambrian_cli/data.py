@@ -243,6 +243,10 @@ def show_diff(path: Path, a: str, b: str) -> None:
         output.out.print(f"[bold cyan]{table.title}[/]")
         output.table("", table.columns, table.rows)
         output.out.print()
+    if missing := diff["recipe_missing"]:
+        output.err.print(
+            f"the recipe of {' and '.join(missing)} was not recorded, so recipes are not compared"
+        )
 
 
 def verify_folder(path: Path, shards: str) -> None:

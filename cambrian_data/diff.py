@@ -276,21 +276,3 @@ def _cell(value: Any) -> str:
         value = ", ".join(value)
     text = "-" if value is None else f"{value:,}" if type(value) is int else str(value)
     return text if len(text) <= 200 else text[:200] + "..."
-
-
-def diff_text(diff: Mapping[str, Any]) -> str:
-    """Return the tables as plain text."""
-    blocks = [_text_of(table) for table in diff_tables(diff)]
-    if missing := diff["recipe_missing"]:
-        blocks.append(f"The recipe of {' and '.join(missing)} was not recorded.")
-    return "\n\n".join(blocks) + "\n"
-
-
-def _text_of(table: DiffTable) -> str:
-    rows = [table.columns, *[[_cell(cell) for cell in row] for row in table.rows]]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(table.columns))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([table.title, *lines])

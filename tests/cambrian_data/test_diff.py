@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cambrian_data.diff import IN_MIXTURE, NOT_THERE, diff_mixtures, diff_tables, diff_text
+from cambrian_data.diff import IN_MIXTURE, NOT_THERE, diff_mixtures, diff_tables
 from cambrian_data.records import UserError
 from cambrian_data.runs import RunRecord
 from cambrian_data.workspace import Workspace
@@ -94,7 +94,6 @@ def test_recipes_come_from_the_runs_or_are_missing(workspace):
         put_mixture(workspace, name, [make_sample(1)])
     diff = diff_mixtures(workspace, "a", "b")
     assert diff["recipe"] is None and diff["recipe_missing"] == ["a", "b"]
-    assert "The recipe of a and b was not recorded." in diff_text(diff)
     for name, size in (("a", 1), ("b", 2)):
         record = RunRecord(workspace, f"curate-{name}", kind="curate", seed=0, inputs={})
         record.data["recipe"] = {"mixture": {"size": size}}
@@ -111,7 +110,7 @@ def test_it_is_json_and_tables(two):
     assert tables["categories"].columns[-3:] == ["only a", "only b", "both"]
     for table in tables.values():
         assert all(len(row) == len(table.columns) for row in table.rows)
-    text = diff_text(diff)
+    text = json.dumps([table.rows for table in tables.values()])
     assert "mixture.ratios.math" in text and "near_dedup: near_duplicate" in text
     assert "new.json:x" in text
 

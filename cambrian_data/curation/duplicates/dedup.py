@@ -17,8 +17,6 @@ from pydantic import Field
 from cambrian_data.curation.duplicates.near import NearConfig
 from cambrian_data.recipes import Config
 
-STAGE, NEAR_STAGE = "exact_dedup", "near_dedup"
-
 
 class DedupConfig(Config):
     """Which duplicates are looked for, and which one of them is kept."""

@@ -30,7 +30,6 @@ from cambrian_data.records import UserError
 __all__ = [
     "FRAME",
     "PUBLISHED_RATIOS",
-    "STAGE",
     "CategoryShare",
     "Chosen",
     "MixtureConfig",
@@ -42,7 +41,6 @@ __all__ = [
     "plan_mixture",
 ]
 
-STAGE = "mixture"
 
 FRAME: dict[str, pl.DataType] = {
     "source": pl.UInt32(),

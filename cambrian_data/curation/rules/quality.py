@@ -25,7 +25,6 @@ from cambrian_data.curation.words import Words, ngrams, words_of
 from cambrian_data.recipes import Config
 from cambrian_data.records import IMAGE_TOKEN, UserError
 
-STAGE = "quality"
 _SHOWN = 120
 """Characters of an answer that a drop's detail shows."""
 _BLOCK_NGRAMS = 1 << 15

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from cambrian_data.curation.duplicates.dedup import NEAR_STAGE, STAGE, DedupConfig, preference
-from cambrian_data.records import DROP_REASONS
+from cambrian_data.curation.duplicates.dedup import DedupConfig, preference
 
 
 @pytest.mark.parametrize(
@@ -25,7 +24,6 @@ def test_settings():
     config = DedupConfig()
     assert config.exact and config.near.enabled
     assert (config.near.threshold, config.near.shingle_words) == (0.8, 5)
-    assert {STAGE, NEAR_STAGE} <= set(DROP_REASONS)
     for wrong in ({"near": {"threshold": 1.1}}, {"near": {"threshold": 0.1}}, {"alarm_share": 0}):
         with pytest.raises(ValidationError):
             DedupConfig.model_validate(wrong)
