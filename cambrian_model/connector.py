@@ -1,11 +1,15 @@
-"""Connectors: features of the towers -> the embeddings that the language model reads.
+"""Connectors: features of the towers -> visual tokens for the language model.
 
-The Spatial Vision Aggregator or a 2-layer MLP makes visual tokens on a square grid; the padding is
-cropped off and a newline vector ends each row. Names in the state dict are those of published
-checkpoints (`vision_sampler_0...`, `mm_projector_aux_0...`, `vision_query`, `image_newline`).
-Golden case B checks the result. Source: Cambrian-1 (arXiv 2406.16860).
+The Spatial Vision Aggregator or a 2-layer MLP makes visual tokens on a square grid; which of them a
+row shows, and where, is said by `layout`. The aggregator also keeps what its queries looked at, for
+the samplers inside the language model. Names in the state dict are those of published checkpoints
+(`vision_sampler_0...`, `vision_sampler_layers...`, `mm_projector_aux_0...`, `vision_query`,
+`image_newline`). Golden cases B and C check the results. Source: Cambrian-1 (arXiv 2406.16860).
 
-Shape letters: B pictures, G side of a grid, R = B * G * G rows, N tokens of a tower, D width.
+Where a query group is coarser than the grid of visual tokens, its masks are those of the squares
+that its queries look at, in training too: the published training path takes other ones.
+
+Shape letters: P pictures, G side of a grid, C = P * G * G cells, N tokens of a tower, D width.
 """
 
 from __future__ import annotations
@@ -17,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from cambrian_data.records import UserError
-from cambrian_model.pictures import Size, content_span
+from cambrian_model.pictures import Size
 from cambrian_model.recipe import ConnectorRecipe
-from cambrian_model.sva import VisionSampler, cut_windows, resize_grid, window_masks
+from cambrian_model.sva import VisionSampler, Windows, cut_windows, resize_grid, window_masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,39 +34,38 @@ class TowerShape:
     grid: int
 
 
+@dataclass(slots=True)
+class Seen:
+    """What the connector made of a batch's pictures."""
+
+    tokens_CD: Tensor
+    """Visual tokens of the square pictures, padding included."""
+    newline_D: Tensor
+    """Ends each row of a picture; a copy, since a sharded parameter is gone after the forward."""
+    windows: Windows | None
+    """What samplers inside the language model look at: a row of windows a cell; None without."""
+
+
 def _two_layers(width_in: int, width_out: int) -> list[nn.Module]:
     return [nn.Linear(width_in, width_out), nn.GELU(), nn.Linear(width_out, width_out)]
 
 
 class Connector(nn.Module):
-    """Base: `grid_tokens` makes the square grid, `forward` crops it and adds the newlines."""
+    """Base of the connectors."""
 
     def __init__(self, side: int, width_out: int) -> None:
         super().__init__()
         self.side = side
         self.image_newline = nn.Parameter(torch.randn(width_out) * width_out**-0.5)
 
-    def grid_tokens(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> Tensor:
-        """Return (B, side, side, D): visual tokens of the square pictures, padding included."""
-        raise NotImplementedError
-
-    def forward(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> list[Tensor]:
-        """Turn the towers' features into the embeddings that the language model reads.
+    def forward(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> Seen:
+        """Turn the towers' features into visual tokens.
 
         Args:
-            features: one (B, N, D_tower) a tower, row-major over the square picture.
+            features: one (P, N, D_tower) a tower, row-major over the square picture.
             sizes: (width, height) of each picture before padding.
-        Returns:
-            For each picture (rows * (columns + 1), D): padding cropped off, a newline a row.
         """
-        grid_BGGD = self.grid_tokens(features, sizes)
-        pictures = []
-        for tokens_GGD, size in zip(grid_BGGD, sizes, strict=True):
-            top, bottom, left, right = content_span(size, self.side)
-            shown = tokens_GGD[top:bottom, left:right]
-            newline = self.image_newline.to(shown.dtype).expand(shown.shape[0], 1, -1)
-            pictures.append(torch.cat([shown, newline], dim=1).flatten(0, 1))
-        return pictures
+        raise NotImplementedError
 
 
 class SpatialVisionAggregator(Connector):
@@ -71,11 +74,12 @@ class SpatialVisionAggregator(Connector):
     def __init__(
         self, config: ConnectorRecipe, towers: Sequence[TowerShape], width_out: int
     ) -> None:
-        super().__init__(max(config.query_grids), width_out)
+        super().__init__(config.side, width_out)
         width = config.hidden_size
         self.query_grids = config.query_grids
         self.tower_grids = tuple(tower.grid for tower in towers)
-        _check_grids(self.query_grids, self.tower_grids)
+        needed = {*self.query_grids, *([self.side] if config.in_decoder else [])}
+        _check_grids(sorted(needed), self.tower_grids)
         queries = torch.randn(len(self.query_grids), width) * width**-0.5
         self.vision_query = nn.Parameter(queries)
         for number, tower in enumerate(towers):
@@ -91,37 +95,55 @@ class SpatialVisionAggregator(Connector):
             )
             self.add_module(f"vision_sampler_{group}", sampler)
         self.mm_projector = nn.Sequential(*_two_layers(width * len(self.query_grids), width_out))
-
-    def grid_tokens(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> Tensor:
-        projected = [
-            self.get_submodule(f"mm_projector_aux_{number}")(feats_BND)
-            for number, feats_BND in enumerate(features)
-        ]
-        context_BD = projected[0].mean(dim=1)
-        groups = [
-            self._sample(group, projected, context_BD, sizes)
-            for group in range(len(self.query_grids))
-        ]
-        return self.mm_projector(torch.cat(groups, dim=-1))
-
-    def _sample(
-        self, group: int, projected: Sequence[Tensor], context_BD: Tensor, sizes: Sequence[Size]
-    ) -> Tensor:
-        """Run the sampler of one query group; returns (B, side, side, D)."""
-        grid, batch = self.query_grids[group], len(sizes)
-        rows, width = batch * grid * grid, context_BD.shape[-1]
-        windows = [
-            cut_windows(feats_BND, side, grid)
-            for feats_BND, side in zip(projected, self.tower_grids, strict=True)
-        ]
-        masks = [window_masks(sizes, side, grid, context_BD.device) for side in self.tower_grids]
-        sampled_RD = self.get_submodule(f"vision_sampler_{group}")(
-            self.vision_query[group].to(context_BD.dtype).expand(rows, width),
-            context_BD.repeat_interleave(grid * grid, dim=0),
-            windows,
-            masks,
+        self.vision_sampler_layers = nn.ModuleList(
+            VisionSampler(
+                width,
+                [side // self.side for side in self.tower_grids],
+                query_width=width_out,
+                num_heads=config.num_heads,
+                num_layers=1,
+                layer_type=config.layer_type,
+            )
+            for _ in (config.in_decoder.places if config.in_decoder else ())
         )
-        return resize_grid(sampled_RD.view(batch, grid, grid, width), self.side)
+
+    def forward(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> Seen:
+        projected = [
+            self.get_submodule(f"mm_projector_aux_{number}")(feats_PND)
+            for number, feats_PND in enumerate(features)
+        ]
+        grids = {*self.query_grids, *([self.side] if len(self.vision_sampler_layers) else [])}
+        windows = {  # samplers of one grid share theirs
+            grid: self._windows(projected, sizes, grid) for grid in sorted(grids)
+        }
+        groups = [
+            self._sample(group, windows[grid], len(sizes))
+            for group, grid in enumerate(self.query_grids)
+        ]
+        tokens_PGGD = self.mm_projector(torch.cat(groups, dim=-1))
+        inside = windows[self.side] if len(self.vision_sampler_layers) else None
+        return Seen(tokens_PGGD.flatten(0, 2), self.image_newline.clone(), inside)
+
+    def _windows(self, projected: Sequence[Tensor], sizes: Sequence[Size], grid: int) -> Windows:
+        """Cut the towers' maps into the windows of a query grid."""
+        device = projected[0].device
+        return Windows(
+            keys=[
+                cut_windows(feats_PND, side, grid)
+                for feats_PND, side in zip(projected, self.tower_grids, strict=True)
+            ],
+            masks=[window_masks(sizes, side, grid, device) for side in self.tower_grids],
+            context=projected[0].mean(dim=1),
+            picture=torch.arange(len(sizes), device=device).repeat_interleave(grid * grid),
+            cells_per_picture=grid * grid,
+        )
+
+    def _sample(self, group: int, windows: Windows, num_pictures: int) -> Tensor:
+        """Run the sampler of one query group; returns (P, side, side, D)."""
+        grid = self.query_grids[group]
+        query_1D = self.vision_query[group : group + 1].to(windows.context.dtype)
+        sampled_CD = self.get_submodule(f"vision_sampler_{group}")(query_1D, windows)
+        return resize_grid(sampled_CD.view(num_pictures, grid, grid, -1), self.side)
 
 
 class MlpConnector(Connector):
@@ -130,17 +152,18 @@ class MlpConnector(Connector):
     def __init__(
         self, config: ConnectorRecipe, towers: Sequence[TowerShape], width_out: int
     ) -> None:
-        super().__init__(max(config.query_grids), width_out)
+        super().__init__(config.side, width_out)
         self.tower_grids = tuple(tower.grid for tower in towers)
         width_in = sum(tower.width for tower in towers)
         self.mm_projector = nn.Sequential(*_two_layers(width_in, width_out))
 
-    def grid_tokens(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> Tensor:
+    def forward(self, features: Sequence[Tensor], sizes: Sequence[Size]) -> Seen:
         maps = [
-            resize_grid(feats_BND.unflatten(1, (side, side)), self.side)
-            for feats_BND, side in zip(features, self.tower_grids, strict=True)
+            resize_grid(feats_PND.unflatten(1, (side, side)), self.side)
+            for feats_PND, side in zip(features, self.tower_grids, strict=True)
         ]
-        return self.mm_projector(torch.cat(maps, dim=-1))
+        tokens_PGGD = self.mm_projector(torch.cat(maps, dim=-1))
+        return Seen(tokens_PGGD.flatten(0, 2), self.image_newline.clone(), None)
 
 
 CONNECTORS: dict[str, type[SpatialVisionAggregator] | type[MlpConnector]] = {

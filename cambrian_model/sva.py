@@ -4,8 +4,8 @@ Each query attends to its own window of every tower's map. Names in the state di
 published checkpoints (`layers.0.cross_attn.k_proj_0.1.weight`, ...); golden case A checks outputs
 and gradients. Source: Cambrian-1 (arXiv 2406.16860).
 
-Shape letters: B pictures, R = B * grid * grid rows (one query each), K keys of a window, N tokens
-of a tower, D width.
+Shape letters: B pictures, R rows (one query and one window of each tower), K keys of a window,
+N tokens of a tower, D width.
 """
 
 from __future__ import annotations
@@ -17,187 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cambrian_model.pictures import Size, content_span
-
-
-class _Mlp(nn.Module):
-    """Linear, GELU, linear, without biases."""
-
-    def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
-        super().__init__()
-        self.linear_1 = nn.Linear(width_in, hidden, bias=False)
-        self.linear_2 = nn.Linear(hidden, width_out, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear_2(F.gelu(self.linear_1(x)))
-
-
-def _norm_linear(width: int) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width, bias=False))
-
-
-def _attend(
-    queries_RD: Tensor, keys_RKD: Tensor, values_RKD: Tensor, mask_RK: Tensor, num_heads: int
-) -> Tensor:
-    """Attend with one query a row.
-
-    Written with products and sums: one query and a few keys a row make matrices so small that
-    batched matrix products are the slow way.
-    """
-    rows, num_keys, width = keys_RKD.shape
-    shape = (rows, num_keys, num_heads, width // num_heads)
-    queries = queries_RD.view(rows, 1, num_heads, width // num_heads)
-    scores = (queries * keys_RKD.view(shape)).sum(-1) * (width // num_heads) ** -0.5
-    scores = scores.masked_fill(~mask_RK[:, :, None], torch.finfo(scores.dtype).min)
-    weights = scores.softmax(dim=1)
-    return (weights[..., None] * values_RKD.view(shape)).sum(1).reshape(rows, width)
-
-
-class JointAttention(nn.Module):
-    """One softmax over the keys of all towers; each tower has its own key and value projection."""
-
-    def __init__(self, width: int, num_towers: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_towers, self.num_heads = num_towers, num_heads
-        self.q_proj = _norm_linear(width)
-        for tower in range(num_towers):
-            self.add_module(f"k_proj_{tower}", _norm_linear(width))
-            self.add_module(f"v_proj_{tower}", _norm_linear(width))
-        self.o_proj = nn.Linear(width, width, bias=False)
-
-    def forward(
-        self, queries_RD: Tensor, windows: Sequence[Tensor], masks: Sequence[Tensor]
-    ) -> Tensor:
-        keys = [self.get_submodule(f"k_proj_{i}")(window) for i, window in enumerate(windows)]
-        values = [self.get_submodule(f"v_proj_{i}")(window) for i, window in enumerate(windows)]
-        mixed = _attend(
-            self.q_proj(queries_RD),
-            torch.cat(keys, dim=1),
-            torch.cat(values, dim=1),
-            torch.cat(list(masks), dim=1),
-            self.num_heads,
-        )
-        return self.o_proj(mixed)
-
-
-class TowerAttention(nn.Module):
-    """Attention over the window of a single tower."""
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q_proj, self.k_proj, self.v_proj = (_norm_linear(width) for _ in range(3))
-        self.o_proj = nn.Linear(width, width, bias=False)
-
-    def forward(self, queries_RD: Tensor, window_RKD: Tensor, mask_RK: Tensor) -> Tensor:
-        keys, values = self.k_proj(window_RKD), self.v_proj(window_RKD)
-        return self.o_proj(_attend(self.q_proj(queries_RD), keys, values, mask_RK, self.num_heads))
-
-
-class TowerAggregate(nn.Module):
-    """What a query takes from one tower: attention, or an MLP where its window has one key."""
-
-    def __init__(self, width: int, window: int, num_heads: int) -> None:
-        super().__init__()
-        self.attention_layer: nn.Module = (
-            _Mlp(width, width, width) if window == 1 else TowerAttention(width, num_heads)
-        )
-
-    def forward(self, queries_RD: Tensor, window_RKD: Tensor, mask_RK: Tensor) -> Tensor:
-        if isinstance(self.attention_layer, TowerAttention):
-            return self.attention_layer(queries_RD, window_RKD, mask_RK)
-        return self.attention_layer(window_RKD[:, 0])
-
-
-class SamplerLayer(nn.Module):
-    """One layer: mix in the context, gather from the windows, MLP with a residual."""
-
-    def __init__(self, width: int, windows: Sequence[int], num_heads: int) -> None:
-        super().__init__()
-        self.windows = tuple(windows)
-        for tower, window in enumerate(self.windows):
-            if window > 1:
-                start = torch.randn(window**2, width) * width**-0.5
-                self.register_parameter(f"pos_embed_{tower}", nn.Parameter(start))
-        self.proj_context = nn.Linear(width, width, bias=False)
-        self.proj_in = nn.Linear(2 * width, width, bias=False)
-        self.proj_out = _Mlp(width, width, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(
-        self,
-        queries_RD: Tensor,
-        context_RD: Tensor,
-        windows: Sequence[Tensor],
-        masks: Sequence[Tensor],
-    ) -> Tensor:
-        """Return the updated queries.
-
-        Args:
-            queries_RD: one query a row.
-            context_RD: what the whole picture looks like, one row a query.
-            windows: one (R, K, D) a tower, the keys in the query's cell.
-            masks: one (R, K) a tower; True where the key shows picture.
-        """
-        with_context = torch.cat([queries_RD, self.proj_context(context_RD)], dim=-1)
-        inside = self.proj_in(with_context)
-        placed = [
-            window_RKD + self.get_parameter(f"pos_embed_{tower}") if side > 1 else window_RKD
-            for tower, (side, window_RKD) in enumerate(zip(self.windows, windows, strict=True))
-        ]
-        gathered = self.gather(inside, with_context, placed, masks)
-        return queries_RD + self.proj_out(self.norm(inside + gathered))
-
-    def gather(
-        self,
-        inside_RD: Tensor,
-        with_context: Tensor,
-        windows: Sequence[Tensor],
-        masks: Sequence[Tensor],
-    ) -> Tensor:
-        """Return what the queries take from the windows, (R, D)."""
-        raise NotImplementedError
-
-
-class JointLayer(SamplerLayer):
-    """Layer type `joint`."""
-
-    def __init__(self, width: int, windows: Sequence[int], num_heads: int) -> None:
-        super().__init__(width, windows, num_heads)
-        self.cross_attn = JointAttention(width, len(windows), num_heads)
-
-    def gather(
-        self,
-        inside_RD: Tensor,
-        with_context: Tensor,
-        windows: Sequence[Tensor],
-        masks: Sequence[Tensor],
-    ) -> Tensor:
-        return self.cross_attn(inside_RD, windows, masks)
-
-
-class SeparateLayer(SamplerLayer):
-    """Layer type `sep`: each tower on its own, mixed by a softmax over the towers."""
-
-    def __init__(self, width: int, windows: Sequence[int], num_heads: int) -> None:
-        super().__init__(width, windows, num_heads)
-        for tower, window in enumerate(windows):
-            self.add_module(f"aggregate_{tower}", TowerAggregate(width, window, num_heads))
-        self.weight_mlp = _Mlp(2 * width, width, len(windows))
-
-    def gather(
-        self,
-        inside_RD: Tensor,
-        with_context: Tensor,
-        windows: Sequence[Tensor],
-        masks: Sequence[Tensor],
-    ) -> Tensor:
-        shares = self.weight_mlp(with_context).softmax(-1)
-        taken = [
-            self.get_submodule(f"aggregate_{tower}")(inside_RD, window, mask)
-            for tower, (window, mask) in enumerate(zip(windows, masks, strict=True))
-        ]
-        return (shares[:, :, None] * torch.stack(taken, dim=1)).sum(1)
-
+from cambrian_model.sva_layers import (
+    JointLayer,
+    SamplerWidths,
+    SeparateLayer,
+    Windows,
+    keys_of,
+)
 
 LAYERS: dict[str, type[JointLayer] | type[SeparateLayer]] = {
     "joint": JointLayer,
@@ -210,27 +36,51 @@ class VisionSampler(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        hidden_width: int,
         windows: Sequence[int],
         *,
+        query_width: int | None = None,
+        context_width: int | None = None,
+        key_width: int | Sequence[int] | None = None,
         num_heads: int = 16,
         num_layers: int = 3,
         layer_type: str = "joint",
     ) -> None:
-        super().__init__()
-        kind = LAYERS[layer_type]
-        self.layers = nn.ModuleList(kind(width, windows, num_heads) for _ in range(num_layers))
+        """Make the layers.
 
-    def forward(
-        self,
-        queries_RD: Tensor,
-        context_RD: Tensor,
-        windows: Sequence[Tensor],
-        masks: Sequence[Tensor],
-    ) -> Tensor:
-        """Return the queries after all layers; arguments as for `SamplerLayer.forward`."""
+        Args:
+            hidden_width: width inside the layers; the widths that follow default to it.
+            windows: the side of each tower's windows; K is its square.
+            query_width: width of the queries, that of the decoder inside it.
+            context_width: width of the context.
+            key_width: width of the keys, one for all towers or one a tower.
+            num_heads: attention heads, a divisor of `hidden_width`.
+            num_layers: layers one after the other, each with parameters of its own.
+            layer_type: `joint` or `sep`.
+        """
+        super().__init__()
+        keys = hidden_width if key_width is None else key_width
+        widths = SamplerWidths(
+            hidden_width,
+            query_width or hidden_width,
+            context_width or hidden_width,
+            (keys,) * len(windows) if isinstance(keys, int) else tuple(keys),
+        )
+        kind = LAYERS[layer_type]
+        self.layers = nn.ModuleList(kind(widths, windows, num_heads) for _ in range(num_layers))
+
+    def forward(self, queries_RD: Tensor, windows: Windows) -> Tensor:
+        """Return the queries after all layers.
+
+        Args:
+            queries_RD: one query a row, or (1, D): the same query in every row.
+            windows: what the R rows look at.
+        Returns:
+            (R, D), D the width of the queries.
+        """
+        towers = keys_of(windows)
         for layer in self.layers:
-            queries_RD = layer(queries_RD, context_RD, windows, masks)
+            queries_RD = layer(queries_RD, windows, towers)
         return queries_RD
 
 
