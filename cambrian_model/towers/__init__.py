@@ -1,0 +1,1 @@
+"""Vision towers: names, modules, weights, kept features."""
