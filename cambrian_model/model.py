@@ -1,60 +1,53 @@
 """The whole model: towers, connector and any language model of `AutoModelForCausalLM`.
 
-`forward` puts the pictures' embeddings where the token ids hold IMAGE_TOKEN_INDEX and right-pads;
-training and `generate` take the same path. Saved names are the published ones (`model.layers...`,
-`model.vision_sampler_0...`, `lm_head...`), with the towers' weights beside them.
+`forward` puts the pictures' visual tokens where a `Layout` says; training and `generate` take the
+same path. Samplers inside the language model run in hooks on its layers, so that any decoder of
+transformers has them without a copy of its code. `files.saved` writes and reads it.
+
+Shape letters: B rows, T tokens, P pictures, C cells of the pictures' grids, M laid visual tokens, D
+width of the language model.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from cambrian_data.records import UserError
-from cambrian_model.connector import TowerShape, build_connector
-from cambrian_model.conversation import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from cambrian_model.config import CambrianConfig, decoder_config
+from cambrian_model.connector import Seen, TowerShape, build_connector
+from cambrian_model.conversation import IGNORE_INDEX, Encoded
+from cambrian_model.files.saved import load_model, save_model
+from cambrian_model.layout import Layout, Padding, attention_of, lay_out
+from cambrian_model.pictures import Size
 from cambrian_model.recipe import ConnectorRecipe
-from cambrian_model.vision import Pictures, TowerSpec, build_towers, tower_spec
+from cambrian_model.sva import Windows
+from cambrian_model.vision import Pictures, TowerSpec, build_towers, encode, tower_spec
 
-_TOWERS = "model.vision_tower_aux_list."
-_CONNECTOR_NAMES = ("vision_sampler_", "mm_projector", "vision_query", "image_newline")
+__all__ = ["CambrianConfig", "CambrianModel"]
 
 
-class CambrianConfig(PreTrainedConfig):
-    """What a saved model needs to be built again and to be asked questions."""
+@dataclass(slots=True)
+class _Placed:
+    """What the samplers inside the language model need while a batch runs through it."""
 
-    model_type = "cambrian"
-
-    def __init__(
-        self,
-        towers: tuple[str, ...] | list[str] = (),
-        connector: dict[str, Any] | None = None,
-        decoder: dict[str, Any] | None = None,
-        template: str = "llama_3",
-        system: str | None = None,
-        max_tokens: int = 2048,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.towers = list(towers)
-        self.connector = connector or {}
-        self.decoder = decoder or {}
-        self.template, self.system, self.max_tokens = template, system, max_tokens
+    shape: tuple[int, int]
+    """B and T of the batch."""
+    cell_place: Tensor
+    windows: Windows
+    """A row for each of the M visual tokens."""
+    is_weightless: bool
+    """A stand-in's: the samplers run, for the sake of other processes, and change nothing."""
 
 
 class CambrianModel(PreTrainedModel):
@@ -63,77 +56,192 @@ class CambrianModel(PreTrainedModel):
     config_class = CambrianConfig
     base_model_prefix = "cambrian"
     supports_gradient_checkpointing = True
+    config: CambrianConfig
+    decoder: Any
+    towers: Any
+    stand_in = False
+    """Whether a batch without pictures runs towers and connector all the same, on a black stand-in
+    without weight: processes that share a sharded model must all call the same modules."""
 
-    def __init__(self, config: CambrianConfig) -> None:
+    def __init__(self, config: CambrianConfig, decoder: nn.Module | None = None) -> None:
+        """Build the model with random weights.
+
+        Args:
+            decoder: a language model that fits `config.decoder`, taken as it is.
+        """
         super().__init__(config)
-        decoder_config = _decoder_config(config.decoder)
-        self.decoder = AutoModelForCausalLM.from_config(decoder_config)
+        if decoder is None:
+            decoder = AutoModelForCausalLM.from_config(decoder_config(config.decoder))
+        self.decoder = decoder
         self.towers = build_towers(config.towers)
-        shapes = [TowerShape(spec.width, spec.grid) for spec in self.tower_specs]
-        self.connector = build_connector(
-            ConnectorRecipe.model_validate(config.connector), shapes, decoder_config.hidden_size
-        )
+        recipe = ConnectorRecipe.model_validate(config.connector)
+        self.connector = build_connector(recipe, self.tower_shapes, self.decoder_width)
+        self._placed: _Placed | None = None
+        if recipe.in_decoder is not None:
+            self._attach_samplers(recipe.in_decoder.places)
+
+    @property
+    def decoder_width(self) -> int:
+        """Return the width of the language model."""
+        return self.decoder.config.get_text_config().hidden_size
+
+    @property
+    def decoder_layers(self) -> nn.ModuleList:
+        """Return the layers of the language model."""
+        return self.decoder.get_decoder().layers
 
     @property
     def tower_specs(self) -> list[TowerSpec]:
         """Return the specs of the towers, in order."""
         return [tower_spec(name) for name in self.config.towers]
 
+    @property
+    def tower_shapes(self) -> list[TowerShape]:
+        """Return width and grid of each tower's features."""
+        if self.config.tower_shapes:
+            return [TowerShape(*shape) for shape in self.config.tower_shapes]
+        return [TowerShape(spec.width, spec.grid) for spec in self.tower_specs]
+
+    # ------------------------------------------------------------------------------ pictures
+
+    def see(self, pictures: Pictures) -> Seen:
+        """Run towers, where their features are not given, and connector."""
+        dtype = self.connector.image_newline.dtype
+        features = [feats_PND.to(dtype) for feats_PND in encode(self.towers, pictures)]
+        return self.connector(features, pictures.sizes)
+
+    def _stand_in_picture(self) -> Pictures:
+        """Return a black picture."""
+        device, size = self.device, (1, 1)
+        if not len(self.towers):
+            shapes = [(1, shape.grid**2, shape.width) for shape in self.tower_shapes]
+            return Pictures([size], features=[torch.zeros(s, device=device) for s in shapes])
+        pixels = [torch.zeros(1, 3, spec.px, spec.px, device=device) for spec in self.tower_specs]
+        return Pictures([size], pixels=pixels)
+
     # ------------------------------------------------------------------------------ inputs
 
-    def encode_pictures(self, pictures: Pictures) -> list[Tensor]:
-        """Return the towers' features, one (B, N, D) a tower."""
-        if pictures.features is not None:
-            return pictures.features
-        assert pictures.pixels is not None
-        return [tower(pixels) for tower, pixels in zip(self.towers, pictures.pixels, strict=True)]
-
-    def embed_pictures(self, pictures: Pictures) -> list[Tensor]:
-        """Return the embeddings of each picture, (tokens, D)."""
-        return self.connector(self.encode_pictures(pictures), pictures.sizes)
-
-    def embed(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None, pictures: Pictures
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Put the pictures' embeddings into the text.
+    def lay_out(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        labels: Tensor | None,
+        sizes: Sequence[Size],
+        padding: Padding | None = None,
+    ) -> Layout:
+        """Lay out padded rows of ids; arguments as for `forward`.
 
         Args:
-            input_ids: (B, T), right-padded, IMAGE_TOKEN_INDEX once a picture.
-            attention_mask: (B, T), True on real tokens.
-            labels: (B, T) or None.
-            pictures: in the order of their places in the batch.
-        Returns:
-            Embeddings, mask and labels, longer by what the pictures take.
-        Raises:
-            ValueError: the ids name another number of pictures than there are.
+            padding: the side that is padded; that of the given rows if not given.
         """
-        is_picture = (input_ids == IMAGE_TOKEN_INDEX) & attention_mask.bool()
-        if int(is_picture.sum()) != len(pictures.sizes):
-            raise ValueError(
-                f"the ids name {int(is_picture.sum())} pictures, {len(pictures.sizes)} are given"
+        rows = []
+        keep = None if attention_mask is None else attention_mask.bool().cpu()
+        if padding is None:
+            padding = "right" if keep is None or bool(keep[:, 0].all()) else "left"
+        for number, ids in enumerate(input_ids.cpu()):
+            kept = slice(None) if keep is None else keep[number]
+            row_ids = ids[kept].tolist()
+            if labels is None:
+                row_labels = [IGNORE_INDEX] * len(row_ids)
+            else:
+                row_labels = labels[number].cpu()[kept].tolist()
+            rows.append([Encoded(row_ids, row_labels)])
+        config = self.decoder.config.get_text_config()
+        pad = config.pad_token_id or 0
+        return lay_out(rows, sizes, self.connector.side, pad_token_id=pad, padding=padding).to(
+            self.device
+        )
+
+    def embed(self, layout: Layout, seen: Seen | None) -> Tensor:
+        """Return the embeddings of text and pictures, (B, T, D)."""
+        text_BTD = self.get_input_embeddings()(layout.input_ids.clamp(min=0))
+        if seen is None:
+            return text_BTD
+        flat = text_BTD.flatten(0, 1)
+        tokens_MD = seen.tokens_CD
+        if not layout.shows_all_cells:
+            tokens_MD = tokens_MD[layout.cell_index]
+        newlines_WD = seen.newline_D.to(flat.dtype).expand(len(layout.newline_place), -1)
+        flat = flat.index_copy(0, layout.cell_place, tokens_MD.to(flat.dtype))
+        flat = flat.index_copy(0, layout.newline_place, newlines_WD)
+        return flat.view_as(text_BTD)
+
+    @contextmanager
+    def _running(self, layout: Layout, pictures: Pictures | None) -> Iterator[dict[str, Any]]:
+        """Yield what the language model takes, and serve the samplers inside it meanwhile."""
+        if pictures is not None and not pictures.sizes:
+            pictures = None
+        lacks = pictures is None and self.stand_in
+        if lacks:
+            pictures = self._stand_in_picture()
+        seen = self.see(pictures) if pictures is not None else None
+        embeds_BTD = self.embed(layout, None if lacks else seen)
+        if lacks and seen is not None:
+            nothing = 0 * (seen.tokens_CD.sum() + seen.newline_D.sum())
+            embeds_BTD = embeds_BTD + nothing.to(embeds_BTD.dtype)
+        if seen is not None and seen.windows is not None:
+            windows = seen.windows
+            if not (lacks or layout.shows_all_cells):
+                windows = windows.select(layout.cell_index)
+            batch, length = layout.input_ids.shape
+            self._placed = _Placed((batch, length), layout.cell_place, windows, lacks)
+        mask = attention_of(layout)
+        inputs: dict[str, Any] = {"inputs_embeds": embeds_BTD, "attention_mask": mask}
+        if not (mask is None and layout.segments is None):
+            inputs["position_ids"] = layout.position_ids
+        try:
+            yield inputs
+        finally:
+            self._placed = None
+
+    # ------------------------------------------------------- samplers in the language model
+
+    def _attach_samplers(self, places: Sequence[int]) -> None:
+        """Let a sampler run after each of the named layers.
+
+        Raises:
+            UserError: the language model has no such layer, or the connector no samplers.
+        """
+        layers, samplers = self.decoder_layers, self.connector.vision_sampler_layers
+        if places[-1] >= len(layers):
+            raise UserError(
+                f"model.connector.in_decoder runs a sampler after layer {places[-1]} and the "
+                f"language model has the layers 0 to {len(layers) - 1}; lower start, stride or "
+                "count"
             )
-        text_BTD = self.get_input_embeddings()(input_ids.clamp(min=0))
-        shown = iter(self.embed_pictures(pictures) if pictures.sizes else [])
-        lengths = attention_mask.sum(dim=1).tolist()
-        rows, row_labels = [], []
-        for row, length in enumerate(lengths):
-            pieces, tags, at = [], [], 0
-            for place in is_picture[row].nonzero().flatten().tolist():
-                picture = next(shown).to(text_BTD.dtype)
-                pieces += [text_BTD[row, at:place], picture]
-                if labels is not None:
-                    hidden = labels.new_full((picture.shape[0],), IGNORE_INDEX)
-                    tags += [labels[row, at:place], hidden]
-                at = place + 1
-            rows.append(torch.cat([*pieces, text_BTD[row, at:length]]))
-            if labels is not None:
-                row_labels.append(torch.cat([*tags, labels[row, at:length]]))
-        longest = torch.tensor([len(row) for row in rows], device=input_ids.device)
-        mask = torch.arange(int(longest.max()), device=input_ids.device) < longest[:, None]
-        padded = None
-        if labels is not None:
-            padded = pad_sequence(row_labels, batch_first=True, padding_value=IGNORE_INDEX)
-        return pad_sequence(rows, batch_first=True), mask, padded
+        assert isinstance(samplers, nn.ModuleList)
+        for number, place in enumerate(places):
+            layers[place].register_forward_hook(partial(self._after_layer, samplers[number]))
+
+    def _after_layer(
+        self, sampler: nn.Module, layer: nn.Module, inputs: Any, output: Any
+    ) -> Tensor | tuple[Any, ...]:
+        """Update the visual tokens in what a layer returned; a decoder step of `generate` has none.
+
+        Beam search repeats each row: its rows are still alike in the prompt, so one is updated.
+        """
+        placed = self._placed
+        hidden_BTD = output[0] if isinstance(output, tuple) else output
+        if placed is None or hidden_BTD.shape[1] != placed.shape[1]:
+            return output
+        batch, beams = placed.shape[0], hidden_BTD.shape[0] // placed.shape[0]
+        one_BTD = hidden_BTD if beams == 1 else hidden_BTD.unflatten(0, (batch, beams))[:, 0]
+        updated = self._sample(sampler, one_BTD, placed)
+        if beams > 1:
+            updated = updated.repeat_interleave(beams, dim=0)
+        return (updated, *output[1:]) if isinstance(output, tuple) else updated
+
+    def _sample(self, sampler: nn.Module, hidden_BTD: Tensor, placed: _Placed) -> Tensor:
+        flat = hidden_BTD.flatten(0, 1)
+        if placed.is_weightless:
+            rows = placed.windows.picture.shape[0]
+            queries = placed.windows.context.new_zeros(rows, flat.shape[1])
+            nothing = sampler(queries, placed.windows)
+            return hidden_BTD + (0 * nothing.sum()).to(hidden_BTD.dtype)
+        queries_MD = flat[placed.cell_place].to(placed.windows.context.dtype)
+        updated_MD = sampler(queries_MD, placed.windows)
+        flat = flat.index_copy(0, placed.cell_place, updated_MD.to(flat.dtype))
+        return flat.view_as(hidden_BTD)
 
     def use_checkpointing(self, function: Callable[..., Any]) -> None:
         """Let the language model's layers run through a runtime's checkpoint function."""
@@ -143,42 +251,67 @@ class CambrianModel(PreTrainedModel):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         pictures: Pictures | None = None,
+        *,
+        layout: Layout | None = None,
+        **options: Any,
     ) -> CausalLMOutputWithPast:
-        """Run the model on a batch.
+        """Run the model on a batch: padded rows of ids, or a layout of them.
 
         With labels the loss is the mean over all trained tokens, and logits exist only where some
-        row has a label to predict; without, they exist everywhere. Arguments as for `embed`.
+        row has a label to predict, or everywhere where shapes are static. Without, they exist
+        everywhere.
+
+        Args:
+            input_ids: (B, T), IMAGE_TOKEN_INDEX once a picture.
+            attention_mask: (B, T), True on real tokens; all are if it is not given.
+            labels: (B, T), IGNORE_INDEX where nothing is trained.
+            pictures: in the order of their places in the batch; in that of the slots of a layout.
+            layout: instead of the three, with labels.
+            options: for the language model, such as `output_hidden_states`.
+        Raises:
+            ValueError: the ids name another number of pictures than there are.
         """
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids, dtype=torch.bool)
-        pictures = pictures if pictures is not None else Pictures([], features=[])
-        embeds, mask, labels = self.embed(input_ids, attention_mask, labels, pictures)
-        if labels is None:
-            return self.decoder(inputs_embeds=embeds, attention_mask=mask, use_cache=False)
-        targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
-        wanted = (targets != IGNORE_INDEX).any(dim=0).nonzero().flatten()
-        outputs = self.decoder(
-            inputs_embeds=embeds, attention_mask=mask, use_cache=False, logits_to_keep=wanted
-        )
-        logits = outputs.logits.float()
-        loss = F.cross_entropy(
-            logits.flatten(0, 1), targets[:, wanted].flatten(), ignore_index=IGNORE_INDEX
-        )
-        return CausalLMOutputWithPast(loss=loss, logits=logits)
+        wants_loss = layout is not None or labels is not None
+        if layout is None:
+            if input_ids is None:
+                raise ValueError("forward needs input_ids or a layout")
+            sizes = pictures.sizes if pictures is not None else []
+            layout = self.lay_out(input_ids, attention_mask, labels, sizes)
+        if wants_loss and layout.label_columns is not None:
+            options.setdefault("logits_to_keep", layout.label_columns)
+        with self._running(layout, pictures) as inputs:
+            output = self.decoder(**inputs, use_cache=False, **options)
+        if wants_loss:
+            output.loss = _loss(output.logits, layout, options.get("logits_to_keep"))
+        return output
 
     @torch.no_grad()
     def generate(
-        self, input_ids: Tensor, pictures: Pictures | None = None, **options: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pictures: Pictures | None = None,
+        **options: Any,
     ) -> Tensor:
-        """Return new token ids of one prompt, (1, new); options go to the decoder's `generate`."""
-        mask = torch.ones_like(input_ids, dtype=torch.bool)
-        pictures = pictures if pictures is not None else Pictures([], features=[])
-        embeds, mask, _ = self.embed(input_ids, mask, None, pictures)
-        return self.decoder.generate(inputs_embeds=embeds, attention_mask=mask, **options)
+        """Return new token ids, (B, new).
+
+        Args:
+            input_ids: (B, T) prompts, padded on either side where `attention_mask` is False.
+            attention_mask: (B, T), True on real tokens; all are if it is not given.
+            pictures: in the order of their places in the batch.
+            options: for `generate` of the language model.
+        """
+        sizes = pictures.sizes if pictures is not None else []
+        layout = self.lay_out(input_ids, attention_mask, None, sizes, padding="left")
+        with self._running(layout, pictures) as inputs:
+            inputs.pop("position_ids", None)  # `generate` counts them from the mask
+            if inputs["attention_mask"] is None:
+                inputs["attention_mask"] = layout.attention_mask
+            return self.decoder.generate(**inputs, **options)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's embedding of tokens."""
@@ -187,111 +320,44 @@ class CambrianModel(PreTrainedModel):
     # -------------------------------------------------------------------------------- files
 
     def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | Path, **kwargs: Any
+        self,
+        save_directory: str | Path,
+        *,
+        state_dict: dict[str, Tensor] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Write the config and all weights, the towers' too, under the published names.
 
-        Tied weights are written once. Equal weights give equal bytes: the files carry a single
-        entry of metadata, since safetensors writes several in an order that changes.
+        Args:
+            state_dict: written instead of the model's own: a copy under our names.
         """
-        from huggingface_hub import split_torch_state_dict_into_shards
-        from safetensors.torch import save_file
-
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.config.architectures = [type(self).__name__]
-        self.config.save_pretrained(folder)
-        shared = self.shared_names()
-        weights = {
-            published_name(name): value.detach().contiguous()
-            for name, value in self.state_dict().items()
-            if name == min(shared[name])
-        }
-        plan = split_torch_state_dict_into_shards(weights, **kwargs)
-        for file, names in plan.filename_to_tensors.items():
-            save_file({name: weights[name] for name in names}, folder / file, {"format": "pt"})
-            (folder / file).chmod(0o644)  # it is written for its owner alone
+        save_model(self, Path(save_directory), state_dict, **kwargs)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, folder: str | Path, **kwargs: Any
+        cls, folder: str | Path, *, dtype: torch.dtype | None = None, **kwargs: Any
     ) -> CambrianModel:
-        """Build a saved model and load all its weights.
+        """Build a saved model, or a published one, and load all its weights.
 
+        Args:
+            folder: as `save_pretrained` or the published code wrote it.
+            dtype: of the weights; float32 if not given.
         Raises:
             UserError: the folder holds no saved model, or one whose weights do not fit.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        files = sorted(folder.glob("model*.safetensors"))
-        if not (folder / "config.json").is_file() or not files:
-            raise UserError(
-                f"{folder} holds no saved model: it needs config.json and "
-                "model.safetensors; give a step-* folder of a training run"
-            )
-        try:
-            model = cls(CambrianConfig.from_pretrained(folder, **kwargs))
-        except OSError as error:
-            raise UserError(f"{folder / 'config.json'} is damaged: {error}") from None
-        state: dict[str, Tensor] = {}
-        for file in files:
-            try:
-                weights = load_file(file)
-            except SafetensorError as error:
-                raise UserError(f"{file} is damaged: {error}") from None
-            state |= {own_name(key): value for key, value in weights.items()}
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        shared = model.shared_names()
-        missing = [name for name in missing if not shared.get(name, set()) & state.keys()]
-        if missing or unexpected:
-            raise UserError(
-                f"{folder}: the weights do not fit the config: "
-                f"missing {missing[:5]}, unknown {list(unexpected)[:5]}"
-            )
-        return model.eval()
-
-    def shared_names(self) -> dict[str, set[str]]:
-        """Return for each name in the state dict the names of the same storage (tied weights)."""
-        by_storage: dict[int, set[str]] = {}
-        state = self.state_dict()
-        for name, value in state.items():
-            by_storage.setdefault(value.data_ptr(), set()).add(name)
-        return {name: by_storage[value.data_ptr()] for name, value in state.items()}
+        return load_model(cls, Path(folder), dtype=dtype, **kwargs)
 
 
-def _decoder_config(settings: dict[str, Any]) -> PreTrainedConfig:
-    """Return the language model's config.
-
-    Raises:
-        UserError: transformers has no such model type.
-    """
-    rest = dict(settings)
-    kind = rest.pop("model_type")
-    if kind not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(kind, list(CONFIG_MAPPING), n=3)
-        raise UserError(
-            f"model.decoder.model_type {kind!r} is none that transformers knows; "
-            f"{'the nearest: ' + ', '.join(near) if near else 'llama is one'}"
-        )
-    return AutoConfig.for_model(kind, **rest)
-
-
-def published_name(name: str) -> str:
-    """Return the name in published checkpoints of one of our state dict's."""
-    if name.startswith("connector."):
-        return "model." + name.removeprefix("connector.")
-    if name.startswith("towers."):
-        return _TOWERS + name.removeprefix("towers.")
-    return name.removeprefix("decoder.")
-
-
-def own_name(name: str) -> str:
-    """Return our name of one in a published checkpoint; the inverse of `published_name`."""
-    if name.startswith(_TOWERS):
-        return "towers." + name.removeprefix(_TOWERS)
-    inner = name.removeprefix("model.")
-    if inner != name and inner.startswith(_CONNECTOR_NAMES):
-        return f"connector.{inner}"
-    return f"decoder.{name}"
+def _loss(logits: Tensor, layout: Layout, columns: Tensor | None) -> Tensor:
+    """Return the mean loss over the trained tokens; 0 where there are none."""
+    targets = F.pad(layout.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+    if columns is not None:
+        targets = targets[:, columns]
+    num_trained = (targets != IGNORE_INDEX).sum().clamp(min=1)
+    total = F.cross_entropy(
+        logits.float().flatten(0, 1),
+        targets.flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="sum",
+    )
+    return total / num_trained

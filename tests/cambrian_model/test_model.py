@@ -8,7 +8,8 @@ from torch.testing import assert_close
 
 from cambrian_data.records import UserError
 from cambrian_model.conversation import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from cambrian_model.model import CambrianConfig, CambrianModel, own_name, published_name
+from cambrian_model.files.names import own_name, published_name
+from cambrian_model.model import CambrianConfig, CambrianModel
 from cambrian_model.optimizer import set_trainable
 from cambrian_model.pictures import num_visual_tokens
 from cambrian_model.runtime import Runtime
@@ -62,18 +63,20 @@ def _one(pictures, at):
 def test_embeddings_stand_at_the_places_of_the_ids(model):
     pictures = _pictures((80, 80), (90, 45))
     ids = torch.tensor([[5, PICTURE, 6, PICTURE, 7]])
-    labels = torch.tensor([[IGNORE_INDEX, IGNORE_INDEX, 6, IGNORE_INDEX, 7]])
-    embeds, mask, spread = model.embed(ids, torch.ones_like(ids), labels, pictures)
-    first, second = model.embed_pictures(pictures)
+    layout = model.lay_out(ids, None, None, pictures.sizes)
+    embeds = model.embed(layout, model.see(pictures))[0]
     text = model.get_input_embeddings()(torch.tensor([5, 6, 7]))
-    expected = torch.cat([text[:1], first, text[1:2], second, text[2:]])
-    assert torch.equal(embeds[0], expected)
-    assert mask.all()
     shown = [num_visual_tokens(size, 4) for size in pictures.sizes]
     assert shown == [20, 10]
-    at = {1 + shown[0]: 6, 2 + sum(shown): 7}
-    for place, label in enumerate(spread[0].tolist()):
-        assert label == at.get(place, IGNORE_INDEX)
+    first, second = 1, 2 + shown[0]
+    assert torch.equal(embeds[[0, second - 1, -1]], text)
+    tokens = model.see(pictures).tokens_CD.unflatten(0, (2, 4, 4))
+    square = embeds[first : first + 20].unflatten(0, (4, 5))
+    assert torch.equal(square[:, :4], tokens[0])
+    wide = embeds[second : second + 10].unflatten(0, (2, 5))
+    assert torch.equal(wide[:, :4], tokens[1, 1:3])
+    newline = model.connector.image_newline.expand(6, -1)
+    assert torch.equal(torch.cat([square[:, 4], wide[:, 4]]), newline)
 
 
 def test_rows_of_a_batch_equal_the_rows_alone(model):
@@ -143,7 +146,7 @@ def test_greedy_generation_equals_the_training_path(model):
     prompt = [0, 5, PICTURE, 6]
     new = model.generate(
         torch.tensor([prompt]),
-        pictures,
+        pictures=pictures,
         max_new_tokens=8,
         do_sample=False,
         eos_token_id=95,
@@ -193,7 +196,7 @@ def test_weights_that_do_not_fit_are_an_error(tmp_path):
     state = load_file(tmp_path / "model.safetensors")
     del state["model.vision_query"]
     save_file(state, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"connector\.vision_query"):
+    with pytest.raises(UserError, match=r"model\.vision_query missing"):
         CambrianModel.from_pretrained(tmp_path)
 
 

@@ -1,0 +1,1 @@
+"""Models on disk: ours, published ones, pretrained parts, sharded checkpoints."""
