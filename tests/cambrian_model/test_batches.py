@@ -1,30 +1,35 @@
-"""Reading shards, counting what cannot be used, the order of samples, and dealing pictures out."""
+"""Laying samples out with their pictures, questions, and the examples of an evaluation."""
 
 from __future__ import annotations
 
-from collections import Counter
+import io
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cambrian_model.batches import (
     BadSamplesError,
-    Batches,
-    Example,
+    Collator,
     ExampleMaker,
+    ExampleSet,
     FeatureStore,
-    collate,
-    epoch_order,
-    make_picture_store,
-    read_examples,
+    load_pictures,
+    shard_texts,
 )
-from cambrian_model.conversation import IGNORE_INDEX, IMAGE_TOKEN_INDEX, TEMPLATES, Encoded
-from cambrian_model.evaluation import derange
-from cambrian_model.model import CambrianConfig, CambrianModel
+from cambrian_model.conversation import IGNORE_INDEX, IMAGE_TOKEN_INDEX, TEMPLATES
+from cambrian_model.layout import StaticShape
+from cambrian_model.loading.picture_store import crops_of
+from cambrian_model.loading.samples import open_samples
+from cambrian_model.pictures import PictureError, num_visual_tokens
 from cambrian_model.tokenizer import train_tokenizer
-from cambrian_model.vision import tower_spec
+from cambrian_model.towers.features import FeatureCache
+from cambrian_model.vision import build_towers, encode, tower_spec
 
 SPECS = [tower_spec("tiny-clip"), tower_spec("tiny-convnext")]
+SIDE = 4
 
 
 @pytest.fixture(scope="module")
@@ -32,84 +37,94 @@ def make():
     template = TEMPLATES["llama_3"]
     tokenizer = train_tokenizer(["What does it show? A curve. Two curves."] * 3, 400, template)
     return ExampleMaker(
-        tokenizer=tokenizer, template=template, system="Be brief.", max_tokens=120, side=4
+        tokenizer=tokenizer, template=template, system="Be brief.", max_tokens=120, side=SIDE
     )
 
 
-def _mixed(new_sample, draw_picture):
-    red = draw_picture("red")
-    good = [new_sample([(f"<image>\nWhat {n}?", "A curve.")], [red]) for n in range(6)]
-    long_question = "why " * 200
-    bad = [
-        new_sample([(long_question, "Two.")]),
-        new_sample([("<image>\nBroken?", "Yes.")], [b"no picture"]),
-        new_sample([("<image>\nHalf?", "Yes.")], [draw_picture("red")[:50]]),
-        new_sample([("Picture?", "Yes.")], [draw_picture("red")]),
-    ]
-    return good, bad
-
-
-def test_unusable_samples_are_counted_by_reason_and_left_out(
-    tmp_path, new_sample, new_shards, make, draw_picture
-):
-    good, bad = _mixed(new_sample, draw_picture)
-    shards = new_shards(tmp_path, [bad[0], *good, *bad[1:]])
-    found = read_examples(shards, make, make_picture_store(SPECS, 8), 0.5)
-    assert [e.sample_id for e in found.items] == [s.record["id"] for s in good]
-    assert found.skipped == {
-        "answers_cut": 1,
-        "image_token_mismatch": 1,
-        "picture_unreadable": 2,
-    }
-
-
-def test_too_many_unusable_samples_stop_the_run(
-    tmp_path, new_sample, new_shards, make, draw_picture
-):
-    good, bad = _mixed(new_sample, draw_picture)
-    shards = new_shards(tmp_path, good + bad)
-    with pytest.raises(BadSamplesError, match="4 of 10 samples.*0.3.*max_bad_share") as error:
-        read_examples(shards, make, make_picture_store(SPECS, 8), 0.3)
-    assert bad[0].record["id"] in str(error.value)
-    assert read_examples(shards, make, make_picture_store(SPECS, 8), 0.4).skipped
-
-
-def test_no_usable_sample_is_an_error_whatever_the_limit(
-    tmp_path, new_sample, new_shards, make, draw_picture
-):
-    _, bad = _mixed(new_sample, draw_picture)
-    with pytest.raises(BadSamplesError):
-        read_examples(new_shards(tmp_path, bad), make, make_picture_store(SPECS, 8), 1.0)
-
-
-def test_a_batch_of_several_pictures_one_and_none(new_sample, make, draw_picture):
+@pytest.fixture
+def mixed_samples(new_sample, draw_picture):
+    """Return samples with no picture, with two, and with one in the second turn."""
     red, wide = draw_picture("red"), draw_picture("blue", (60, 30))
     tall = draw_picture("green", (20, 50))
-    store = make_picture_store(SPECS, 8)
-    samples = [
+    return [
         new_sample([("What?", "A curve.")]),
         new_sample([("<image> or <image>?", "Two.")], [red, wide]),
         new_sample([("What?", "A."), ("And <image>?", "Two curves.")], [tall]),
     ]
-    examples = [make(sample, store) for sample in samples]
-    batch = collate(examples, store, make.tokenizer.pad_token_id)
+
+
+@pytest.fixture
+def opened(tmp_path, mixed_samples, new_shards, make):
+    shards = new_shards(tmp_path / "shards", mixed_samples)
+    return open_samples(shards, make, cache=tmp_path / "cache")
+
+
+def _set(samples, numbers=None, **options):
+    pad = samples.make.tokenizer.pad_token_id
+    return ExampleSet(samples, numbers or range(len(samples)), SPECS, pad_token_id=pad, **options)
+
+
+# ---------------------------------------------------------------------------------- batches
+
+
+def test_a_batch_of_several_pictures_one_and_none(opened):
+    chosen = _set(opened)
+    batch = chosen.batch(chosen.items)
     assert batch.pictures.sizes == [(40, 40), (60, 30), (20, 50)]
-    assert [p.shape[0] for p in batch.pictures.pixels] == [3, 3]
-    assert (batch.input_ids == IMAGE_TOKEN_INDEX).sum(1).tolist() == [0, 2, 1]
-    lengths = [len(example.encoded.input_ids) for example in examples]
-    assert batch.attention_mask.sum(1).tolist() == lengths
+    assert [p.shape for p in batch.pictures.pixels] == [(3, 3, 96, 96)] * 2
+    assert all(p.dtype == torch.uint8 for p in batch.pictures.pixels)
+    layout = batch.layout
+    assert (layout.input_ids == IMAGE_TOKEN_INDEX).sum(1).tolist() == [0, 2, 1]
+    lengths = [example.num_tokens for example in chosen.items]
+    assert layout.attention_mask.sum(1).tolist() == lengths
+    assert batch.num_tokens == sum(lengths)
+    assert batch.num_trained == sum(example.num_trained for example in chosen.items) > 0
+    assert batch.sample_ids == [example.sample_id for example in chosen.items]
     for row, length in enumerate(lengths):
-        assert (batch.input_ids[row, length:] == make.tokenizer.pad_token_id).all()
-        assert (batch.labels[row, length:] == IGNORE_INDEX).all()
-    assert batch.num_tokens == sum(lengths) - 3 + 20 + 10 + 12
-    assert collate(examples[:1], store, 0).pictures.sizes == []
+        assert (layout.input_ids[row, length:] == opened.make.tokenizer.pad_token_id).all()
+        assert (layout.labels[row, length:] == IGNORE_INDEX).all()
+    text = chosen.batch(chosen.items[:1])
+    assert text.pictures.sizes == []
+    assert text.to("cpu").layout.input_ids.shape == (1, lengths[0])
+
+
+def test_the_pixels_are_those_of_the_picture_in_its_place(opened):
+    chosen = _set(opened)
+    pixels = chosen.batch(chosen.items).pictures.pixels[0]
+    middle = pixels[:, :, 48, 48].tolist()
+    assert middle == [[255, 0, 0], [0, 0, 255], [0, 128, 0]]
+
+
+def test_a_batch_of_nothing_is_one_token_that_counts_for_nothing(make):
+    collate = Collator(side=SIDE, pad_token_id=7, crops=crops_of(SPECS))
+    batch = collate([], [])
+    assert batch.layout.input_ids.tolist() == [[7]]
+    assert (batch.num_tokens, batch.num_trained, batch.sample_ids) == (0, 0, [])
+    assert batch.layout.attention_mask.all()
+
+
+def test_static_shapes_are_the_same_for_every_batch(tmp_path, mixed_samples, new_shards, make):
+    static = StaticShape(num_tokens=120, pictures_per_row=2)
+    shards = new_shards(tmp_path / "shards", mixed_samples)
+    maker = replace(make, pictures_per_row=2)
+    chosen = _set(open_samples(shards, maker, cache=tmp_path), static=static)
+    for examples in (chosen.items, chosen.items[:1], []):
+        batch = chosen.batch(examples, num_rows=3)
+        assert batch.layout.input_ids.shape == (3, 120)
+        assert [p.shape for p in batch.pictures.pixels] == [(6, 3, 96, 96)] * 2
+        assert batch.num_tokens == sum(example.num_tokens for example in examples)
+        assert int(batch.layout.attention_mask.sum()) == batch.num_tokens + 3 - len(examples)
+        assert batch.num_trained == sum(example.num_trained for example in examples)
+    batch = chosen.batch(chosen.items, num_rows=3)
+    is_black = [not bool(picture.any()) for picture in batch.pictures.pixels[0]]
+    assert sorted(batch.layout.picture_order) == [-1, -1, -1, 0, 1, 2]
+    assert is_black == [slot < 0 for slot in batch.layout.picture_order]
 
 
 def test_the_samples_own_system_prompt_goes_before_the_recipes(new_sample, make):
-    store = make_picture_store(SPECS, 8)
     texts = [
         make.tokenizer.decode(
-            make(new_sample([("What?", "A.")], (), system), store).encoded.input_ids
+            make(new_sample([("What?", "A.")], (), system).record, "x").encoded.input_ids
         )
         for system in (None, "Use one word.", "")
     ]
@@ -117,80 +132,110 @@ def test_the_samples_own_system_prompt_goes_before_the_recipes(new_sample, make)
     assert "Use one word." in texts[1]
 
 
-def _example(name, *pictures):
-    return Example(name, Encoded([IMAGE_TOKEN_INDEX] * len(pictures) + [1], [1]), pictures, 1)
+def test_the_text_of_shards_is_read_in_order(tmp_path, new_sample, new_shards):
+    samples = [new_sample([("A?", "b")], (), "Sys."), new_sample([("C?", "d")])]
+    assert list(shard_texts(new_shards(tmp_path, samples))) == ["Sys.", "A?", "b", "C?", "d"]
 
 
-def test_an_epoch_shows_every_sample_once_in_an_order_of_its_own():
-    examples = [_example(f"s{n}") for n in range(50)]
-    orders = [epoch_order(examples, 0, epoch) for epoch in range(3)]
-    assert all(sorted(order) == list(range(50)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 3
-    backwards = epoch_order(examples[::-1], 0, 0)
-    assert [49 - at for at in backwards] == orders[0]  # position plays no part
+# --------------------------------------------------------------------------------- questions
 
 
-def test_the_stream_goes_on_from_its_state_in_mid_epoch():
-    examples = [_example(f"s{n}") for n in range(10)]
-    stream = Batches(examples, 4, seed=1)
-    seen = [[e.sample_id for e in stream.take()] for _ in range(3)]
-    state = stream.state()
-    after = [[e.sample_id for e in stream.take()] for _ in range(4)]
-    other = Batches(examples, 4, seed=1)
-    other.load_state(state)
-    assert [[e.sample_id for e in other.take()] for _ in range(4)] == after
-    assert set(Counter(name for batch in seen for name in batch).values()) == {1, 2}
+def test_pictures_of_a_question(draw_picture):
+    found = load_pictures(SPECS, [draw_picture("red"), draw_picture("blue", (60, 30))])
+    assert found.sizes == [(40, 40), (60, 30)]
+    assert [p.shape for p in found.pixels] == [(2, 3, 96, 96)] * 2
+    assert load_pictures(SPECS, []).sizes == []
+    with pytest.raises(PictureError):
+        load_pictures(SPECS, [b"no picture"])
 
 
-def test_features_are_the_same_whatever_batch_they_are_asked_for_in(draw_picture):
+# -------------------------------------------------------------------------------- evaluation
+
+
+def test_examples_can_be_shown_the_pictures_of_others(opened):
+    chosen = _set(opened)
+    (red, wide), (tall,) = (example.pictures for example in chosen.items[1:])
+    batch = chosen.batch(chosen.items[1:], [[tall, red], [wide]])
+    assert batch.pictures.sizes == [(20, 50), (40, 40), (60, 30)]
+    own = chosen.batch(chosen.items[1:])
+    assert torch.equal(batch.pictures.pixels[0][0], own.pictures.pixels[0][2])
+    tokens = [num_visual_tokens(size, SIDE) for size in batch.pictures.sizes]
+    texts = [example.num_text for example in chosen.items[1:]]
+    assert batch.layout.attention_mask.sum(1).tolist() == [
+        texts[0] + tokens[0] + tokens[1],
+        texts[1] + tokens[2],
+    ]
+
+
+def test_examples_that_cannot_be_read_are_left_out_and_counted(
+    tmp_path, mixed_samples, new_sample, new_shards, make, draw_picture
+):
+    broken = new_sample([("<image> Broken?", "Yes.")], [draw_picture("red")[:80]])
+    broken.record["images"][0] |= {"width": 40, "height": 40}
+    shards = new_shards(tmp_path / "shards", [broken, *mixed_samples])
+    samples = open_samples(shards, make, cache=tmp_path)
+    chosen = _set(samples)
+    assert len(chosen.items) == 3
+    assert chosen.skipped == {"picture_unreadable": 1}
+    path = shards / "shard-000000.tar"
+    path.write_bytes(b"\1" * path.stat().st_size)
+    with pytest.raises(BadSamplesError, match="could be read before"):
+        chosen.batch(chosen.items)
+
+
+# ---------------------------------------------------------------------------------- features
+
+
+@pytest.fixture(scope="module")
+def towers():
     torch.set_num_threads(1)
-    model = CambrianModel(
-        CambrianConfig(
-            towers=["tiny-clip", "tiny-convnext"],
-            connector={"hidden_size": 32, "num_heads": 4, "query_grids": [4]},
-            decoder={
-                "model_type": "llama",
-                "vocab_size": 64,
-                "hidden_size": 32,
-                "pad_token_id": 0,
-                "intermediate_size": 32,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-            },
-        )
-    )
-    store = make_picture_store(SPECS, 8)
-    for name, colour in (("a", "red"), ("b", "blue"), ("c", "green")):
-        store.add(name, draw_picture(colour, (30, 50)))
-    together = FeatureStore(store, model, 2**20)(["a", "b", "c", "a"])
-    alone = FeatureStore(store, model, 0)(["c"])
-    for one, other in zip(together.features, alone.features, strict=True):
-        assert torch.equal(one[2], other[0])
-        assert torch.equal(one[0], one[3])
+    torch.manual_seed(0)
+    return build_towers(["tiny-clip", "tiny-convnext"])
+
+
+def test_features_are_the_same_whatever_batch_they_are_asked_for_in(opened, towers):
+    store = FeatureStore(FeatureCache(2**20), lambda pictures: encode(towers, pictures))
+    chosen = _set(opened, features=store)
+    together = chosen.batch(chosen.items).pictures
+    assert together.pixels is None
+    other = FeatureStore(FeatureCache(0), lambda pictures: encode(towers, pictures))
+    again = _set(opened, features=other)
+    alone = again.batch(again.items[2:]).pictures
+    assert alone.sizes == [(20, 50)]
+    for one, two in zip(together.features, alone.features, strict=True):
+        assert torch.equal(one[2], two[0])
         assert not torch.equal(one[0], one[1])
+    pixels = _set(opened).batch(chosen.items).pictures
+    for one, two in zip(together.features, encode(towers, pixels), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
-# ---------------------------------------------------------------------------- derangement
+def test_a_picture_without_features_that_cannot_be_decoded_is_counted(
+    tmp_path, new_sample, new_shards, make, draw_picture, towers
+):
+    broken = new_sample([("<image> Broken?", "Yes.")], [draw_picture("red")[:80]])
+    broken.record["images"][0] |= {"width": 40, "height": 40}
+    shards = new_shards(tmp_path / "shards", [broken])
+    store = FeatureStore(FeatureCache(2**20), lambda pictures: encode(towers, pictures))
+    chosen = _set(open_samples(shards, make, cache=tmp_path), features=store)
+    assert chosen.skipped == {"picture_unreadable": 1}
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_sample_is_dealt_a_picture_of_its_own(seed):
-    examples = [_example(f"s{n}", f"p{n % 7}") for n in range(30)]
-    examples += [_example(f"m{n}", f"p{n}", f"p{n + 1}") for n in range(5)]
-    dealt = derange(examples, seed)
-    assert [len(row) for row in dealt] == [len(e.pictures) for e in examples]
-    for example, row in zip(examples, dealt, strict=True):
-        assert not set(row) & set(example.pictures)
-
-
-def test_single_pictures_are_dealt_as_often_as_they_were():
-    examples = [_example(f"s{n}", f"p{n % 7}") for n in range(30)]
-    dealt = derange(examples, 3)
-    assert Counter(row[0] for row in dealt) == Counter(e.pictures[0] for e in examples)
-    assert derange(examples, 3) == dealt
-    assert derange(examples, 4) != dealt
-
-
-def test_one_picture_everywhere_cannot_be_dealt():
-    assert derange([_example("a", "p"), _example("b", "p")], 0) is None
-    assert derange([], 0) is None
+@pytest.mark.parametrize("with_features", [False, True])
+def test_a_picture_that_lies_on_its_side_is_turned(
+    tmp_path, new_sample, new_shards, make, towers, with_features
+):
+    image = Image.fromarray(np.zeros((30, 60, 3), dtype=np.uint8))
+    image.paste((255, 255, 255), (0, 0, 30, 30))
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    image.save(buffer, "PNG", exif=exif)
+    shards = new_shards(tmp_path / "s", [new_sample([("<image>?", "A.")], [buffer.getvalue()])])
+    store = FeatureStore(FeatureCache(2**20), lambda pictures: encode(towers, pictures))
+    chosen = _set(
+        open_samples(shards, make, cache=tmp_path), features=store if with_features else None
+    )
+    batch = chosen.batch(chosen.items)
+    assert batch.pictures.sizes == [(30, 60)]  # the record, of unturned bytes, says (60, 30)
+    tokens = chosen.items[0].num_text + num_visual_tokens((30, 60), SIDE)
+    assert int(batch.layout.attention_mask.sum()) == tokens
