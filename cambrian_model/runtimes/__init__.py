@@ -1,0 +1,1 @@
+"""Devices beside one process: CUDA, XLA, sharding, ranks."""
