@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from cambrian_cli import options, output
+from cambrian_cli import ask, options, output
 
 app = typer.Typer(
     name="cambrian",
@@ -306,11 +306,13 @@ def train(
     stage: Annotated[str, typer.Option(help="pretrain or finetune.")],
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     recipe: Recipe = "tiny",
-    shards: Annotated[str | None, typer.Option(help="A mixture's name, or a folder.")] = None,
+    shards: Annotated[
+        str | None, typer.Option(help="A mixture's name, a folder or an address.")
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option("--from", help="Checkpoint to start from.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    runtime: Annotated[str, typer.Option(help="cpu, cuda, mps or xla.")] = "cpu",
     resume: Annotated[
         bool | None,
         typer.Option(
@@ -339,28 +341,8 @@ def train(
     )
 
 
-@app.command()
-def generate(
-    question: Annotated[str, typer.Argument(help="What to ask.")],
-    model: Annotated[Path, typer.Option(help="A checkpoint's folder.")],
-    image: Annotated[list[Path] | None, typer.Option(help="A picture; repeatable.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
-    temperature: Annotated[float, typer.Option(min=0)] = 0.0,
-    runtime: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
-    json: options.Json = False,
-) -> None:
-    """Ask a trained model about a picture."""
-    from cambrian_cli.model import answer
-
-    answer(
-        model,
-        question,
-        images=image or [],
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        runtime=runtime,
-    )
+app.command()(ask.generate)
+app.command()(ask.chat)
 
 
 def main() -> None:

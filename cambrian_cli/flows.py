@@ -68,21 +68,55 @@ def _check_options(arguments: Mapping[str, Any], against: Sequence[str]) -> None
         raise UserError(f"--against-images {str(images)!r}: there is no folder of that name")
 
 
-def start_train(path: Path, *, dry_run: bool, **arguments: Any) -> None:
-    """Train a stage and print what it reached."""
-    Workspace.existing(path)
-    workspace = open_workspace(path)
-    from flows.train import plan_train, run_train
+_TRAIN_INPUTS = ("stage", "recipe", "settings", "shards", "start_from")
 
-    with output.Show() as progress:
-        if dry_run:
-            result = plan_train(workspace, **arguments)
-        else:
-            result = run_train(workspace, progress=progress, **arguments)
+
+def start_train(path: Path, *, dry_run: bool, **arguments: Any) -> None:
+    """Train a stage and print what it reached, or what it would do.
+
+    Of the processes that torchrun starts the first one alone tells anything.
+    """
+    from flows.train_inputs import find_inputs, plan_train, rank
+
+    if dry_run:
+        show_plan(plan_train(path, **arguments))
+        return
+    workspace = Workspace.existing(path)
+    find_inputs(workspace, **{name: arguments[name] for name in _TRAIN_INPUTS})  # mistakes first
+    if rank() == 0:
+        workspace = open_workspace(path)
+    else:
+        _prepare_prefect(workspace)
+    from flows.train import run_train
+
+    with output.Show(quiet=rank() > 0) as progress:
+        result = run_train(workspace, progress=progress, **arguments)
+    if rank() > 0:
+        return
     if output.wants_json:
         output.emit_json(result)
         return
     output.fields(result)
+
+
+def _prepare_prefect(workspace: Workspace) -> None:
+    from flows.settings import prepare
+
+    prepare(workspace.root)
+
+
+def show_plan(plan: Mapping[str, Any]) -> None:
+    """Print what a stage of training would do."""
+    if output.wants_json:
+        output.emit_json(plan)
+        return
+    from cambrian_model.plan import lines
+
+    where = {name: plan[name] for name in ("recipe", "stage", "shards", "from", "checkpoints")}
+    output.fields(where | dict(lines(plan)))
+    output.out.print("  what this rests on", style="bold")
+    for sentence in plan["assumed"]:
+        output.out.print(f"    {sentence}", markup=False)
 
 
 def start_demo(path: Path, *, topic: str) -> None:

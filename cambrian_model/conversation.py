@@ -2,19 +2,55 @@
 
 The prompt is written as pieces, each marked as trained or not. The text is cut at `<image>`, each
 part is tokenised, and a token is trained if it overlaps an answer or its end token; `<image>`
-itself becomes IMAGE_TOKEN_INDEX, so that its place is known from the ids alone.
+itself becomes IMAGE_TOKEN_INDEX, so that its place is known from the ids alone. Cost: one call of
+the tokenizer a part and one walk over its tokens.
+
+Where this parts from the published code, each case shown by tests/cambrian_model/golden/kind_f.py:
+
+* Labels come from the characters that a token covers, not from counting the tokens of pieces that
+  are tokenised again on their own. The published counts do not add up, and the sample is dropped,
+  for: phi3 and chatml_direct with several turns and a tokenizer that puts a space after its added
+  tokens (slow Llama tokenizers with legacy=True); phi3 with several turns unless the added tokens
+  swallow the white space after them; llama_3 with a tokenizer that adds a BOS by itself. Here all
+  of these are trained on exactly their answers.
+* Exactly one BOS, whether the template spells it, the tokenizer adds it, or both.
+* A question is asked with the ids that it is trained with. The published llama_3 inference loses
+  the token after each picture, which it takes for a BOS.
+* A picture stays where the text has it; the published code moves it to the front of its turn.
+* White space around answers is cut by default: an answer's first token then never merges with
+  what the template puts before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from cambrian_data.records import IMAGE_TOKEN, UserError
+from cambrian_data.records import IMAGE_TOKEN
+from cambrian_model.templates import TEMPLATES, Template, template_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+__all__ = [
+    "IGNORE_INDEX",
+    "IMAGE_TOKEN_INDEX",
+    "SAMPLE_REASONS",
+    "TEMPLATES",
+    "Encoded",
+    "FastTokenizer",
+    "SampleError",
+    "Template",
+    "TextTokenizer",
+    "check_turns",
+    "encode",
+    "find_special",
+    "fit",
+    "image_position",
+    "render",
+    "template_of",
+]
 
 IMAGE_TOKEN_INDEX = -200
 """Stands for a picture in token ids; as in published checkpoints."""
@@ -25,11 +61,13 @@ SAMPLE_REASONS = frozenset(
     {
         "answers_cut",
         "bad_turns",
+        "damaged",
         "image_token_in_answer",
         "image_token_mismatch",
         "no_answer",
         "picture_unreadable",
         "special_token",
+        "too_many_pictures",
     }
 )
 """Why a sample may be unusable for training."""
@@ -42,112 +80,6 @@ class SampleError(ValueError):
         assert reason in SAMPLE_REASONS, reason
         super().__init__(f"sample {sample_id}: {reason}: {detail}")
         self.sample_id, self.reason, self.detail = sample_id, reason, detail
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
-    """How a conversation is written for one family of language models."""
-
-    start: str = ""
-    """Literal text at the very beginning."""
-    adds_bos: bool = True
-    """Whether the tokenizer's BOS is put first; not where `start` spells it."""
-    system: str = ""
-    system_open: str = ""
-    system_close: str = ""
-    user_open: str = ""
-    user_close: str = ""
-    assistant_open: str = ""
-    assistant_close: str
-    """Ends an answer; trained, and where generation stops."""
-    shows_questions: bool = True
-    """False: of a human turn only its pictures stay."""
-    special_tokens: tuple[str, ...] = ()
-    """Tokens of the template that no text of a sample may hold."""
-    bos_token: str = "<s>"
-    eos_token: str = "</s>"
-    pad_token: str = "<unk>"
-
-
-_CAMBRIAN = (
-    "You are Cambrian, a highly intelligent multimodal AI trained by NYU Vision X.",
-    "As a multimodal AI, you have the ability to process and analyze images. Whenever an image is "
-    "present in the conversation, very carefully examine it and consider its content when "
-    "formulating your response.",
-    "You should give concise responses to very simple questions, but provide thorough responses to "
-    "more complex and open-ended questions.",
-)
-
-TEMPLATES: dict[str, Template] = {
-    "llama_3": Template(
-        start="<|begin_of_text|>",
-        adds_bos=False,
-        # The odd white space is that of the released model.
-        system=f"{_CAMBRIAN[0]} \n    {_CAMBRIAN[1]}\n    {_CAMBRIAN[2]} ",
-        system_open="<|start_header_id|>system<|end_header_id|>",
-        system_close="<|eot_id|>",
-        user_open="<|start_header_id|>user<|end_header_id|>",
-        user_close="<|eot_id|>",
-        assistant_open="<|start_header_id|>assistant<|end_header_id|>",
-        assistant_close="<|eot_id|>",
-        special_tokens=(
-            "<|begin_of_text|>",
-            "<|end_of_text|>",
-            "<|reserved_special_token_0|>",
-            "<|start_header_id|>",
-            "<|end_header_id|>",
-            "<|eot_id|>",
-        ),
-        bos_token="<|begin_of_text|>",
-        eos_token="<|eot_id|>",
-        pad_token="<|reserved_special_token_0|>",
-    ),
-    "vicuna_v1": Template(
-        system="A chat between a curious user and an artificial intelligence assistant. The "
-        "assistant gives helpful, detailed, and polite answers to the user's questions.",
-        system_close=" ",
-        user_open="USER: ",
-        user_close=" ",
-        assistant_open="ASSISTANT: ",
-        assistant_close="</s>",
-        special_tokens=("<s>", "</s>", "<unk>"),
-    ),
-    "chatml_direct": Template(
-        system=" ".join(_CAMBRIAN),
-        system_open="<|im_start|>system\n",
-        system_close="<|im_end|>",
-        user_open="<|im_start|>user\n",
-        user_close="<|im_end|>",
-        assistant_open="<|im_start|>assistant\n",
-        assistant_close="<|im_end|>",
-        special_tokens=("<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>"),
-        eos_token="<|im_end|>",
-    ),
-    "phi3": Template(
-        system="You are a helpful AI assistant.",
-        system_open="<|system|>\n",
-        system_close="<|end|>",
-        user_open="\n<|user|>\n",
-        user_close="<|end|>",
-        assistant_open="\n<|assistant|>\n",
-        assistant_close="<|end|>",
-        special_tokens=(
-            "<s>",
-            "</s>",
-            "<unk>",
-            "<|system|>",
-            "<|user|>",
-            "<|assistant|>",
-            "<|end|>",
-        ),
-        eos_token="<|end|>",
-    ),
-    "plain": Template(
-        assistant_close="</s>",
-        shows_questions=False,
-        special_tokens=("<s>", "</s>", "<unk>"),
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +95,61 @@ class Encoded:
         return self.input_ids.count(IMAGE_TOKEN_INDEX)
 
 
+class TextTokenizer(Protocol):
+    """What `encode` needs of a tokenizer."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """Return what is to stand before a text, or None."""
+
+    def encode_text(self, text: str) -> tuple[Sequence[int], Sequence[tuple[int, int]]]:
+        """Return ids without BOS and EOS, and from where to where in the text each one reaches.
+
+        Offsets count characters and never go back. They may leave out white space before a token,
+        and be empty for a token that stands for no character or for part of one.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FastTokenizer:
+    """A tokenizer of transformers as a `TextTokenizer`."""
+
+    tokenizer: PreTrainedTokenizerFast
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """Return its BOS, unless its own configuration says that texts begin without."""
+        if self.tokenizer.init_kwargs.get("add_bos_token") is False:
+            return None
+        return self.tokenizer.bos_token_id
+
+    def encode_text(self, text: str) -> tuple[Sequence[int], Sequence[tuple[int, int]]]:
+        """Return ids and offsets; whatever it would add, cut or pad by itself is left out."""
+        backend = self.tokenizer.backend_tokenizer
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        if backend.encode_special_tokens:  # it would write the template's tokens as plain text
+            backend.encode_special_tokens = False
+        found = backend.encode(text, add_special_tokens=False)
+        return found.ids, found.offsets
+
+
 def render(
-    turns: Sequence[Mapping[str, str]], template: Template, system: str | None
+    turns: Sequence[Mapping[str, str]],
+    template: Template,
+    system: str | None,
+    *,
+    trim: bool = True,
 ) -> Iterator[tuple[str, bool]]:
     """Yield the prompt as pieces of text, each with whether it is trained.
 
     A space before an answer belongs to it, since tokens begin with their space: it is trained, and
     the open prompt that ends a conversation whose last turn is a human one goes without it.
+
+    Args:
+        trim: cut white space around answers.
     """
     opening = template.assistant_open.rstrip(" ")
     space = template.assistant_open[len(opening) :]
@@ -178,54 +158,98 @@ def render(
     if system and template.shows_questions:
         yield template.system_open + system + template.system_close, False
     for turn in turns:
+        value = turn["value"]
         if turn["from"] == "human":
-            shown = turn["value"]
             if not template.shows_questions:
-                shown = IMAGE_TOKEN * shown.count(IMAGE_TOKEN)
-            yield template.user_open + shown + template.user_close, False
+                value = IMAGE_TOKEN * value.count(IMAGE_TOKEN)
+            yield template.user_open + value + template.user_close, False
         else:
             yield opening, False
-            yield space + turn["value"].strip() + template.assistant_close, True
+            yield space + (value.strip() if trim else value) + template.assistant_close, True
     if turns and turns[-1]["from"] == "human":
         yield opening, False
 
 
 def encode(
     turns: Sequence[Mapping[str, str]],
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | TextTokenizer,
     template: Template,
     system: str | None = None,
+    *,
+    trim: bool = True,
 ) -> Encoded:
     """Write a conversation as token ids and labels.
 
     Args:
         turns: `{"from": "human" | "gpt", "value": text}`, as in records.
         system: replaces the template's system prompt; empty for none.
-    The ids are those of the whole text at once: no token depends on where an answer begins.
+        trim: cut white space around answers.
+    The ids are those of the whole text between two pictures at once: no token depends on where an
+    answer begins.
     """
-    text, trained = "", []
-    for piece, is_trained in render(turns, template, system):
+    pieces: list[str] = []
+    spans: list[tuple[int, int]] = []
+    length = 0
+    for piece, is_trained in render(turns, template, system, trim=trim):
+        pieces.append(piece)
         if is_trained:
-            trained.append((len(text), len(text) + len(piece)))
-        text += piece
-    ids = [tokenizer.bos_token_id] if template.adds_bos else []
-    labels = [IGNORE_INDEX] * len(ids)
+            spans.append((length, length + len(piece)))
+        length += len(piece)
+    writer = _text_tokenizer(tokenizer)
+    bos = writer.bos_token_id if template.adds_bos else None
+    encoded = Encoded([], []) if bos is None else Encoded([bos], [IGNORE_INDEX])
     start = 0
-    for number, part in enumerate(text.split(IMAGE_TOKEN)):
+    for number, part in enumerate("".join(pieces).split(IMAGE_TOKEN)):
         if number:
-            ids.append(IMAGE_TOKEN_INDEX)
-            labels.append(IGNORE_INDEX)
-        found = tokenizer(part, add_special_tokens=False, return_offsets_mapping=True)
-        for token, (left, right) in zip(found["input_ids"], found["offset_mapping"], strict=True):
-            ids.append(token)
-            answer = _overlaps(start + left, start + right, trained)
-            labels.append(token if answer else IGNORE_INDEX)
+            encoded.input_ids.append(IMAGE_TOKEN_INDEX)
+            encoded.labels.append(IGNORE_INDEX)
+        ids, offsets = writer.encode_text(part)
+        encoded.input_ids.extend(ids)
+        encoded.labels.extend(_labels(ids, offsets, start, spans))
         start += len(part) + len(IMAGE_TOKEN)
-    return Encoded(ids, labels)
+    return encoded
 
 
-def _overlaps(left: int, right: int, spans: Sequence[tuple[int, int]]) -> bool:
-    return any(left < end and right > begin for begin, end in spans)
+def _text_tokenizer(tokenizer: PreTrainedTokenizerFast | TextTokenizer) -> TextTokenizer:
+    if hasattr(tokenizer, "encode_text"):
+        return cast("TextTokenizer", tokenizer)
+    return FastTokenizer(cast("PreTrainedTokenizerFast", tokenizer))
+
+
+def _labels(
+    ids: Sequence[int],
+    offsets: Sequence[tuple[int, int]],
+    start: int,
+    spans: Sequence[tuple[int, int]],
+) -> Iterator[int]:
+    """Yield the labels of a part that begins at a character: of spans in order, in one walk.
+
+    White space between two tokens belongs to the later one, and a token that covers nothing to
+    what follows: so does the space that some tokenizers put before a word.
+    """
+    remaining = iter(spans)
+    begin, end = next(remaining, (0, 0))
+    covered = 0
+    for token, (left, right) in zip(ids, offsets, strict=True):
+        left = min(left, covered)
+        covered = max(covered, right)
+        while end <= start + left and end:
+            begin, end = next(remaining, (0, 0))
+        yield token if end and start + max(right, left + 1) > begin else IGNORE_INDEX
+
+
+def image_position(
+    template: Template,
+    tokenizer: PreTrainedTokenizerFast | TextTokenizer,
+    system: str | None = None,
+) -> int:
+    """Return the place of a picture that opens the first turn, counted from 0.
+
+    A check only, against `image_position` of published checkpoints (91 for llama_3): what a
+    template, a system prompt and a tokenizer put before the picture. Nothing here depends on it.
+    """
+    turns = [{"from": "human", "value": IMAGE_TOKEN}]
+    return encode(turns, tokenizer, template, system).input_ids.index(IMAGE_TOKEN_INDEX)
 
 
 def check_turns(sample_id: str, record: Mapping[str, Any], template: Template) -> None:
@@ -287,14 +311,3 @@ def fit(
             f"no token of an answer within max_tokens {max_tokens} of {whole}",
         )
     return cut
-
-
-def template_of(name: str) -> Template:
-    """Return a template by its key.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if name not in TEMPLATES:
-        raise UserError(f"there is no template {name!r}; use one of {', '.join(TEMPLATES)}")
-    return TEMPLATES[name]

@@ -1,7 +1,9 @@
-"""Templates, label masks and cutting, for every template and against golden case F."""
+"""Templates, label masks and cutting, for every template and many kinds of tokenizers."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from itertools import groupby
 
 import pytest
@@ -12,9 +14,11 @@ from cambrian_model.conversation import (
     IMAGE_TOKEN_INDEX,
     TEMPLATES,
     SampleError,
+    Template,
     check_turns,
     encode,
     fit,
+    image_position,
     render,
     template_of,
 )
@@ -31,6 +35,12 @@ TEXTS = [
 def template_and_tokenizer(request):
     template = TEMPLATES[request.param]
     return template, train_tokenizer([*TEXTS, template.system], 420, template)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    template = TEMPLATES["llama_3"]
+    return template, train_tokenizer(TEXTS, 420, template)
 
 
 def _turns(*pairs):
@@ -108,60 +118,6 @@ def test_no_bos_twice(template_and_tokenizer):
     assert encoded.input_ids[0] == tokenizer.bos_token_id
 
 
-# -------------------------------------------------------------------------------- golden F
-
-
-def test_llama_3_equals_published_ids_and_labels(read_case, golden_folder):
-    from transformers import PreTrainedTokenizerFast
-
-    meta, _, _ = read_case("f_label_masking")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(golden_folder / meta["tokenizers"]["llama3_like"]),
-        bos_token="<|begin_of_text|>",
-        pad_token=meta["pad_for_llama3_like"],
-    )
-    cases = [c for c in meta["cases"] if c["tokenizer"] == "llama3_like, no automatic BOS"]
-    assert len(cases) >= 4
-    for case in cases:
-        system = None if case["system"] == "default_system" else case["system"]
-        encoded = encode(case["messages_after_image_move"], tokenizer, TEMPLATES["llama_3"], system)
-        assert encoded.input_ids == case["input_ids"]
-        assert encoded.labels == case["labels"]
-
-
-def test_sentencepiece_templates_equal_published_ids_and_labels(read_case, golden_folder):
-    """Where the published bookkeeping failed and ignored all labels, ours trains the answers."""
-    from transformers import PreTrainedTokenizerFast
-
-    meta, _, _ = read_case("f_label_masking")
-    file = next(name for key, name in meta["tokenizers"].items() if "vicuna_like" in key)
-    added = {
-        "vicuna_v1": [],
-        "phi3": ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
-        "chatml_direct": ["<|im_start|>", "<|im_end|>"],
-    }
-    compared = dict.fromkeys(added, 0)
-    # The fast tokenizer writes as the slow one did with legacy=True.
-    for case in (case for case in meta["cases"] if "legacy=True" in case["tokenizer"]):
-        name = case["template"]
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(golden_folder / file),
-            bos_token="<s>",
-            eos_token="</s>",
-            unk_token="<unk>",
-        )
-        tokenizer.add_special_tokens({"additional_special_tokens": added[name]})
-        system = None if case["system"] == "default_system" else case["system"]
-        encoded = encode(case["messages_after_image_move"], tokenizer, TEMPLATES[name], system)
-        assert encoded.input_ids == case["input_ids"]
-        if case["every_label_ignored"]:
-            assert _trained_runs(encoded)
-        else:
-            assert encoded.labels == case["labels"]
-            compared[name] += 1
-    assert min(compared.values()) >= 1
-
-
 def test_what_the_open_prompt_lacks_is_trained(template_and_tokenizer):
     """Also where the space before an answer is a token of its own, as before a lone digit."""
     template, tokenizer = template_and_tokenizer
@@ -173,30 +129,158 @@ def test_what_the_open_prompt_lacks_is_trained(template_and_tokenizer):
         assert IGNORE_INDEX not in whole.labels[len(asked.input_ids) :]
 
 
-def test_every_template_writes_the_published_prompt(read_case):
+def test_white_space_around_answers_is_cut_unless_it_is_to_stay(llama):
+    template, tokenizer = llama
+    turns = _turns(("What?", "  A curve. \n"))
+    (trained,) = _trained_runs(encode(turns, tokenizer, template))
+    assert tokenizer.decode(trained) == "A curve.<|eot_id|>"
+    (trained,) = _trained_runs(encode(turns, tokenizer, template, trim=False))
+    assert tokenizer.decode(trained) == "  A curve. \n<|eot_id|>"
+
+
+def test_plain_shows_pictures_and_answers_only():
+    template = TEMPLATES["plain"]
+    tokenizer = train_tokenizer(TEXTS, 420, template)
+    turns = _turns(("<image>\nWhat does it show? <image>", "A curve."), ("And now?", "No dogs."))
+    encoded = encode(turns, tokenizer, template, "You answer questions.")
+    assert encoded.input_ids[:3] == [tokenizer.bos_token_id, IMAGE_TOKEN_INDEX, IMAGE_TOKEN_INDEX]
+    assert tokenizer.decode(encoded.input_ids[3:]) == "A curve.</s>No dogs.</s>"
+    assert encoded.labels[3:] == encoded.input_ids[3:]
+
+
+# ------------------------------------------------------------------- tokenizers of many kinds
+
+
+@dataclass
+class _Letters:
+    """A tokenizer of single letters that leaves out white space, with a token for nothing."""
+
+    bos_token_id: int | None = 1
+
+    def encode_text(self, text):
+        kept = [(ord(sign), (at, at + 1)) for at, sign in enumerate(text) if not sign.isspace()]
+        return [0, *(token for token, _ in kept)], [(0, 0), *(span for _, span in kept)]
+
+
+def test_any_tokenizer_with_offsets_will_do():
+    template = Template(user_open="U:", assistant_open="A: ", assistant_close=";")
+    encoded = encode(_turns(("hi <image> ho", "yes sir"), ("so", "no")), _Letters(), template)
+    text = "".join(chr(t) if t > 1 else {1: "^", 0: "_"}.get(t, "#") for t in encoded.input_ids)
+    assert text == "^_U:hi#_hoA:yessir;U:soA:no;"
+    trained = "".join("." if label == IGNORE_INDEX else chr(label) for label in encoded.labels)
+    assert trained == "...........yessir;......no;".rjust(len(text), ".")
+
+
+def _llama_tokenizer(golden_folder, meta, *, legacy, added=(), rstrip=False):
+    """Return a fast Llama tokenizer of transformers over the vocabulary of the reference."""
+    from tokenizers import AddedToken
+    from transformers import LlamaTokenizer
+
+    file = next(name for key, name in meta["tokenizers"].items() if "vicuna_like" in key)
+    model = json.loads((golden_folder / file).read_text())["model"]
+    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+    tokenizer = LlamaTokenizer(vocab=model["vocab"], merges=merges, legacy=legacy)
+    new = [AddedToken(t, rstrip=rstrip, normalized=False, special=True) for t in added]
+    tokenizer.add_special_tokens({"additional_special_tokens": new})
+    return tokenizer
+
+
+def test_fast_llama_tokenizers_write_as_the_slow_ones_of_the_released_models(
+    read_case, golden_folder
+):
+    """With the `legacy` of their configuration, ids are those of the published slow tokenizers."""
     meta, _, _ = read_case("f_label_masking")
-    seen = set()
-    for case in meta["cases"]:
-        template = TEMPLATES[case["template"]]
-        system = None if case["system"] == "default_system" else case["system"]
-        written = "".join(
-            piece for piece, _ in render(case["messages_after_image_move"], template, system)
+    compared, legacy = 0, True
+    for case in (case for case in meta["cases"] if not case["tokenizer"].startswith("llama3")):
+        name = case["template"]
+        if "legacy" in case["tokenizer"]:
+            legacy = "legacy=True" in case["tokenizer"]
+        ids = meta["added_token_ids"].get(name.split("_")[0], {})
+        tokenizer = _llama_tokenizer(
+            golden_folder,
+            meta,
+            legacy=legacy,
+            added=[token for token in sorted(ids, key=ids.get) if ids[token] > 2],
+            rstrip="rstrip" in case["tokenizer"],
         )
-        assert written == case["tokenised_prompt"]
-        turns = [{"from": turn["role"], "value": turn["value"]} for turn in case["messages"]]
-        asked = "".join(piece for piece, _ in render(turns[:-1], template, system))
-        assert asked == case["inference_prompt"]
-        seen.add(case["template"])
-    assert seen == {"llama_3", "vicuna_v1", "phi3", "chatml_direct"}
+        system = None if case["system"] == "default_system" else case["system"]
+        encoded = encode(case["messages_after_image_move"], tokenizer, TEMPLATES[name], system)
+        assert encoded.input_ids == case["input_ids"]
+        if not case["every_label_ignored"]:
+            assert encoded.labels == case["labels"]
+            compared += 1
+    assert compared >= 10
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("name", ["vicuna_v1", "phi3", "chatml_direct"])
+def test_spaces_that_a_tokenizer_puts_in_do_not_shift_labels(
+    name, legacy, read_case, golden_folder
+):
+    meta, _, _ = read_case("f_label_masking")
+    template = TEMPLATES[name]
+    added = [t for t in template.special_tokens if t not in ("<s>", "</s>", "<unk>")]
+    tokenizer = _llama_tokenizer(golden_folder, meta, legacy=legacy, added=added)
+    answers = ["7", "\u4f60\u597d", "\U0001f600 yes", "(a)", "no"]
+    turns = _turns(*((f"And {number}?", answer) for number, answer in enumerate(answers)))
+    encoded = encode(turns, tokenizer, template)
+    trained = [tokenizer.decode(run) for run in _trained_runs(encoded)]
+    expected = [answer + template.assistant_close for answer in answers]
+    assert ["".join(t.split()) for t in trained] == ["".join(t.split()) for t in expected]
+
+
+def _with_processor(tokenizer, adds_bos):
+    from tokenizers.processors import TemplateProcessing
+
+    bos = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A" if adds_bos else "$A",
+        special_tokens=[(bos, tokenizer.bos_token_id)] if adds_bos else [],
+    )
+
+
+def test_exactly_one_bos_whether_the_tokenizer_adds_one_or_not(template_and_tokenizer):
+    template, tokenizer = template_and_tokenizer
+    found = []
+    for adds_bos in (True, False):
+        _with_processor(tokenizer, adds_bos)
+        starts = tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+        assert starts is adds_bos
+        found.append(encode(DIALOGUE, tokenizer, template))
+    assert found[0] == found[1]
+    assert found[0].input_ids.count(tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if TEMPLATES[name].adds_bos])
+def test_a_tokenizer_without_bos_gets_none(name):
+    template = TEMPLATES[name]
+    tokenizer = train_tokenizer(TEXTS, 420, template)
+    with_bos = encode(DIALOGUE, tokenizer, template)
+    tokenizer.bos_token = None
+    without = encode(DIALOGUE, tokenizer, template)
+    assert without.input_ids == with_bos.input_ids[1:]
+    assert without.labels == with_bos.labels[1:]
+
+
+def test_a_tokenizers_own_cutting_padding_and_splitting_is_left_out(llama):
+    template, _ = llama
+    tokenizer = train_tokenizer(TEXTS, 420, template)
+    expected = encode(DIALOGUE, tokenizer, template)
+    tokenizer.backend_tokenizer.enable_truncation(8)
+    tokenizer.backend_tokenizer.enable_padding(length=64)
+    tokenizer.backend_tokenizer.encode_special_tokens = True
+    assert encode(DIALOGUE, tokenizer, template) == expected
+
+
+def test_the_image_position_is_what_stands_before_a_first_picture(template_and_tokenizer):
+    template, tokenizer = template_and_tokenizer
+    for system in (None, "", "You answer questions."):
+        place = image_position(template, tokenizer, system)
+        encoded = encode(DIALOGUE, tokenizer, template, system)
+        assert encoded.input_ids.index(IMAGE_TOKEN_INDEX) == place
 
 
 # -------------------------------------------------------------------------- unusable samples
-
-
-@pytest.fixture(scope="module")
-def llama():
-    template = TEMPLATES["llama_3"]
-    return template, train_tokenizer(TEXTS, 420, template)
 
 
 def test_cutting_counts_the_pictures_and_never_cuts_one(llama):

@@ -1,0 +1,1 @@
+"""Questions put together and answers as they come."""
