@@ -4,82 +4,54 @@ Stage 1 (pretrain) trains the connector alone, stage 2 (finetune) the language m
 was killed goes on from its newest whole checkpoint and ends with the same bytes; a finished run is
 not run again. After stage 2 the loss with the samples' own pictures is set beside the loss with
 other samples' pictures: a model that looks at its pictures does worse with the wrong ones.
+
+One loop for any runtime and any number of ranks: the loss of a step is the sum over the trained
+tokens of its global batch divided by their number, however that batch is cut.
 """
 
 from __future__ import annotations
 
-import math
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
-from transformers import PreTrainedTokenizerFast
+from torch import Tensor
 
 from cambrian_data.records import Progress, silent
-from cambrian_model.batches import (
-    Batch,
-    Batches,
-    Example,
-    ExampleMaker,
-    Examples,
-    PictureSource,
-    collate,
-    make_picture_source,
-    make_picture_store,
-    read_examples,
-    shard_texts,
-)
-from cambrian_model.checkpoint import latest_checkpoint, save_checkpoint
-from cambrian_model.conversation import template_of
-from cambrian_model.evaluation import picture_losses
-from cambrian_model.metrics import LOG_NAME, JsonlLog, LossTenths
-from cambrian_model.model import CambrianConfig, CambrianModel
-from cambrian_model.optimizer import build_optimizer, rate_share, set_rate, set_trainable
-from cambrian_model.recipe import Stage, StageRecipe, TrainRecipe
-from cambrian_model.run_folder import (
+from cambrian_model.adapters import has_adapters, merge_adapters
+from cambrian_model.checkpoint import CheckpointWriter, latest_checkpoint
+from cambrian_model.loading.loader import StepBatch
+from cambrian_model.metrics import Logs, LossTenths, check_logs, open_logs
+from cambrian_model.optimizer import rate_share, rates_now, set_rate
+from cambrian_model.recipe import Stage, TrainRecipe
+from cambrian_model.runtime import Runtime
+from cambrian_model.training.evaluation import compare_pictures
+from cambrian_model.training.run import Run, set_up
+from cambrian_model.training.run_folder import (
     TrainError,
     TrainResult,
     claim_folder,
     finished_result,
     is_same_run,
     run_identity,
-    start_checkpoint,
+    start_folder,
     store_result,
 )
-from cambrian_model.runtime import Runtime
-from cambrian_model.tokenizer import train_tokenizer
-from cambrian_model.vision import tower_spec
+from cambrian_model.training.step_log import StepLog, counts_of
 
-_STATE_NAME = "training.pt"
+__all__ = ["TrainError", "TrainResult", "train"]
 
-
-@dataclass(slots=True, kw_only=True)
-class _Run:
-    """A stage that is under way."""
-
-    config: StageRecipe
-    stage: Stage
-    out: Path
-    model: CambrianModel
-    tokenizer: PreTrainedTokenizerFast
-    examples: Examples
-    pictures: PictureSource
-    optimizer: AdamW
-    batches: Batches
-    tenths: LossTenths
-    log: JsonlLog
-    runtime: Runtime
-    step: int = 0
+MERGED_NAME = "merged"
 
 
 def train(
     config: TrainRecipe,
     stage: Stage,
-    shards: Path,
+    shards: Path | str,
     out: Path,
     *,
     init_from: Path | None = None,
@@ -87,279 +59,220 @@ def train(
     runtime: Runtime,
     progress: Progress = silent,
     seed: int = 0,
+    cache: Path | None = None,
 ) -> TrainResult:
-    """Train one stage.
+    """Train one stage; every rank calls it.
 
     Args:
-        shards: folder of shards as `cambrian_data.shards` reads them.
-        out: folder of this stage's checkpoints, log and result.
-        init_from: checkpoint, or folder of checkpoints, to start from; stage 2 needs one.
+        shards: folder or address of shards as `cambrian_data.shards` reads them.
+        out: folder of this stage's checkpoints, log and result, the same one for all ranks.
+        init_from: checkpoint, or folder of checkpoints, to start from; stage 2 needs one unless
+            the recipe names `connector_weights`.
         resume: True goes on from the newest whole checkpoint in `out` and refuses another run's
             folder; False starts anew, unless the very same run is already finished there; None
             goes on where the folder holds this very run and starts anew elsewhere.
+        cache: folder for the sample index and copies of remote shards, unless the recipe names
+            one; beside `out` if not given.
     Raises:
         TrainError: no checkpoint to start from, another run in `out`, a loss that is not finite.
         BadSamplesError: more unusable samples than the recipe allows.
     """
     begun = time.monotonic()
-    start = start_checkpoint(stage, init_from)
+    check_logs(config.stage(stage).logs)
+    start = start_folder(config, stage, init_from)
     identity = run_identity(config, stage, shards, start, seed)
-    if resume is None:
-        resume = is_same_run(out, identity)
-    finished = finished_result(out, identity, resume)
+    resume, finished = runtime.gather(_state_of(out, identity, resume))[0]
     if finished is not None:
         return finished
     runtime.prepare(seed)
-    run = _set_up(config, stage, shards=shards, out=out, start=start, runtime=runtime, seed=seed)
-    claim_folder(out, identity, resume)  # only now: a mistake above must not cost a run
-    if resume:
-        _restore(run)
-    run.log.rewind(run.step)
-    checkpoint = _loop(run, progress)
-    result = _finish(run, checkpoint, progress, seed)
+    place = Path(config.data.cache).expanduser() if config.data.cache else cache
+    run = set_up(
+        config,
+        stage,
+        shards=shards,
+        out=out,
+        start=start,
+        runtime=runtime,
+        seed=seed,
+        cache=place or out.parent / "sample-index",
+        progress=progress,
+    )
+    try:
+        if runtime.is_main:
+            claim_folder(out, identity, resume)  # only now: a mistake above must not cost a run
+        runtime.barrier()
+        if resume:
+            _restore(run)
+        checkpoint = _loop(run, progress, identity)
+        result = _finish(run, checkpoint, progress, seed)
+    finally:
+        run.close()
     return replace(result, seconds=time.monotonic() - begun)
 
 
-# ---------------------------------------------------------------------------------- starting
-
-
-def _set_up(
-    config: TrainRecipe,
-    stage: Stage,
-    *,
-    shards: Path,
-    out: Path,
-    start: Path | None,
-    runtime: Runtime,
-    seed: int,
-) -> _Run:
-    """Load or make the model, read the samples, and build what the loop needs."""
-    model, tokenizer = _model_and_tokenizer(config, shards, start)
-    make = ExampleMaker(
-        tokenizer=tokenizer,
-        template=template_of(config.template),
-        system=config.system,
-        max_tokens=config.max_tokens,
-        side=model.connector.side,
-    )
-    store = make_picture_store(model.tower_specs, config.picture_cache_mb)
-    examples = read_examples(shards, make, store, config.max_bad_share)
-    if stage == "pretrain" and not any(example.pictures for example in examples.items):
-        raise TrainError(
-            f"pretrain trains what reads pictures, and no sample in {shards} has one; "
-            "give shards with pictures"
-        )
-    model = runtime.wrap(model)
-    set_trainable(model, stage)
-    model.train()
-    part = config.stage(stage)
-    if part.gradient_checkpointing:
-        model.use_checkpointing(runtime.checkpoint_function())
-    steps = part.steps or math.ceil((part.epochs or 0) * len(examples.items) / part.batch_size)
-    return _Run(
-        config=part,
-        stage=stage,
-        out=out,
-        model=model,
-        tokenizer=tokenizer,
-        examples=examples,
-        pictures=make_picture_source(store, model, config.feature_cache_mb),
-        optimizer=build_optimizer(model, part),
-        batches=Batches(examples.items, part.batch_size, seed),
-        tenths=LossTenths(steps),
-        log=JsonlLog(out / LOG_NAME),
-        runtime=runtime,
-    )
-
-
-def _model_and_tokenizer(
-    config: TrainRecipe, shards: Path, start: Path | None
-) -> tuple[CambrianModel, PreTrainedTokenizerFast]:
-    """Return those of a checkpoint, or a fresh model with a tokenizer trained from the shards."""
-    for name in config.model.towers:
-        tower_spec(name)
-    if start is None:
-        template = template_of(config.template)
-        texts = [*shard_texts(shards), config.system or template.system]
-        tokenizer = train_tokenizer(texts, config.tokenizer.vocab_size, template)
-        return CambrianModel(_model_config(config, tokenizer)), tokenizer
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(start)
-    model = CambrianModel.from_pretrained(start)
-    wanted = _model_config(config, tokenizer)
-    for part in ("towers", "connector", "decoder", "template", "system"):
-        if getattr(model.config, part) != getattr(wanted, part):
-            raise TrainError(
-                f"the recipe's {part} differs from that of the checkpoint {start.name}: "
-                f"{getattr(wanted, part)!r} and {getattr(model.config, part)!r}; pretrain with "
-                "this recipe first"
-            )
-    model.config.max_tokens = config.max_tokens
-    return model, tokenizer
-
-
-def _model_config(config: TrainRecipe, tokenizer: PreTrainedTokenizerFast) -> CambrianConfig:
-    special = {
-        "vocab_size": len(tokenizer),
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    return CambrianConfig(
-        towers=list(config.model.towers),
-        connector=config.model.connector.model_dump(mode="json"),
-        decoder=config.model.decoder | special,
-        template=config.template,
-        system=config.system,
-        max_tokens=config.max_tokens,
-    )
+def _state_of(out: Path, identity: str, resume: bool | None) -> tuple[bool, TrainResult | None]:
+    """Return whether to resume, and the result of this very run if it is finished."""
+    chosen = is_same_run(out, identity) if resume is None else resume
+    return chosen, finished_result(out, identity, chosen)
 
 
 # ---------------------------------------------------------------------------------- the loop
 
 
-def _loop(run: _Run, progress: Progress) -> Path:
+def _loop(run: Run, progress: Progress, identity: str) -> Path:
     """Train to the last step; returns the last checkpoint."""
-    checkpoint = None
-    while run.step < run.tenths.steps:
-        loss = _step(run)
-        if run.step % run.config.save_every == 0 or run.step == run.tenths.steps:
-            checkpoint = save_checkpoint(
-                run.out, run.step, _writer(run), keep_last=run.config.keep_last
-            )
-        progress(run.stage, run.step, run.tenths.steps, loss=loss)
-    # Killed between the last checkpoint and the result: nothing is left to train.
-    last = checkpoint or latest_checkpoint(run.out)
+    writer = CheckpointWriter(
+        run.out,
+        keep_last=run.config.keep_last,
+        runtime=run.runtime,
+        asynchronous=run.config.async_save,
+    )
+    log = StepLog(run, _open_logs(run, identity))
+    log.rewind()
+    while run.step < run.steps:
+        _step(run, log)
+        is_last = run.step == run.steps
+        saves = is_last or run.step % run.config.save_every == 0
+        if saves or run.step % run.config.log_every == 0:
+            log.flush()  # before saving: a step that went wrong must not be saved
+        if saves:
+            writer.save(run.step, _snapshot(run))
+        writer.check()
+        progress(run.stage, run.step, run.steps, loss=log.loss)
+    log.close()
+    last = writer.wait() or _newest(run)  # None: killed between the last checkpoint and the result
     assert last is not None
     return last
 
 
-def _step(run: _Run) -> float:
-    """Do one optimizer step and log it; returns its loss."""
-    begun = time.monotonic()
-    share = rate_share(run.step, run.tenths.steps, run.config.warmup_ratio)
-    set_rate(run.optimizer, share)
-    examples = run.batches.take()
+def _step(run: Run, log: StepLog) -> None:
+    """Do one optimizer step."""
+    runtime, part = run.runtime, run.config
+    set_rate(run.optimizer, rate_share(run.step, run.steps, part.warmup_ratio, part.schedule))
+    step = run.loader.next_step()
     run.optimizer.zero_grad(set_to_none=True)
-    value = sum(_backward(run, part, share) for part, share in _micro_batches(run, examples))
-    learning = [p for group in run.optimizer.param_groups for p in group["params"]]
-    norm = clip_grad_norm_(learning, run.config.max_grad_norm)
-    norm_value = norm.item()
-    if not (math.isfinite(value) and math.isfinite(norm_value)):
-        raise TrainError(
-            f"step {run.step + 1} of {run.stage}: loss {value}, gradient norm {norm_value}; the "
-            f"samples are {', '.join(e.sample_id for e in examples)}; look at them, or "
-            "lower lr"
-        )
+    loss, counts = _gradients(run, step)
+    norm = runtime.clip(run.learning, part.max_grad_norm)
     run.optimizer.step()
-    run.runtime.step_boundary()
+    runtime.step_boundary()
     run.step += 1
-    run.tenths.add(run.step, value)
-    seconds = max(time.monotonic() - begun, 1e-9)
-    run.log.write(
+    log.add(
         step=run.step,
-        loss=value,
-        lr=run.config.lr * share,
-        grad_norm=norm_value,
-        tokens_per_s=round(sum(example.num_tokens for example in examples) / seconds, 1),
-        samples_per_s=round(len(examples) / seconds, 2),
+        loss=loss,
+        norm=norm,
+        rates=rates_now(run.optimizer),
+        sample_ids=step.sample_ids,
+        skipped=step.skipped,
+        counts=counts,
     )
-    return value
 
 
-def _micro_batches(run: _Run, examples: list[Example]) -> Iterator[tuple[list[Example], float]]:
-    """Cut a batch by length; yields each part with its share of the batch's trained tokens."""
-    size = run.config.micro_batch_size or len(examples)
-    ordered = sorted(examples, key=lambda example: example.num_tokens)
-    total = sum(example.num_trained for example in examples)
-    for start in range(0, len(ordered), size):
-        part = ordered[start : start + size]
-        yield part, sum(example.num_trained for example in part) / total
+def _gradients(run: Run, step: StepBatch) -> tuple[Tensor, Mapping[str, float]]:
+    """Run the micro batches forward and backward.
+
+    Returns:
+        This rank's part of the step's loss, on the device, and what its batches held.
+    """
+    runtime = run.runtime
+    total = _trained_of_all_ranks(run, step)
+    loss = torch.zeros((), device=runtime.device)
+    counts: Counter[str] = Counter({"wait_s": step.wait_s})
+    for number in range(len(step.micro)):
+        begun = time.monotonic()
+        batch = step.micro[number]
+        counts.update(counts_of(batch) | {"wait_s": time.monotonic() - begun})
+        share = batch.num_trained / total
+        placed = runtime.place(batch)
+        with runtime.micro_batch(run.model, last=number == len(step.micro) - 1):
+            with runtime.autocast():
+                mean = run.model(layout=placed.layout, pictures=placed.pictures).loss
+            weighted = mean * share
+            runtime.backward(weighted)
+        loss = loss + weighted.detach()
+    return loss, counts
 
 
-def _backward(run: _Run, examples: list[Example], share: float) -> float:
-    """Add a part's gradients, weighted by its share; returns its part of the batch's loss."""
-    batch = collate(examples, run.pictures, run.tokenizer.pad_token_id)
-    loss = _loss(run, batch.to(run.runtime.device)) * share
-    if loss.requires_grad:  # not in stage 1 where no sample of the part has a picture
-        loss.backward()
-    return loss.item()
+def _trained_of_all_ranks(run: Run, step: StepBatch) -> float | Tensor:
+    """Return the trained tokens of the step's global batch."""
+    if run.runtime.world_size == 1:
+        return max(step.num_trained, 1)
+    count = torch.tensor(float(step.num_trained), device=run.runtime.device)
+    return run.runtime.sum(count).clamp(min=1)
 
 
-def _loss(run: _Run, batch: Batch) -> torch.Tensor:
-    output = run.model(
-        batch.input_ids,
-        attention_mask=batch.attention_mask,
-        labels=batch.labels,
-        pictures=batch.pictures,
-    )
-    return output.loss
+def _open_logs(run: Run, identity: str) -> Logs | None:
+    """Return the logs of rank 0."""
+    if not run.runtime.is_main:
+        return None
+    name = f"{run.stage}-{identity[:8]}"
+    return open_logs(run.out, run.config.logs, run=name, config=run.recipe.model_dump(mode="json"))
 
 
 # ------------------------------------------------------------------------- checkpoints, result
 
 
-def _writer(run: _Run) -> Callable[[Path], None]:
+def _snapshot(run: Run) -> Callable[[Path], None]:
     """Return what writes a checkpoint's files: model, tokenizer, and all that resuming needs."""
-
-    def write(folder: Path) -> None:
-        run.model.save_pretrained(folder)
-        run.tokenizer.save_pretrained(folder)
-        state = {
-            "step": run.step,
-            "optimizer": run.optimizer.state_dict(),
-            "rng": run.runtime.rng_state(),
-            "data": run.batches.state(),
-            "tenths": run.tenths.state(),
-        }
-        torch.save(state, folder / _STATE_NAME)
-
-    return write
+    state = {
+        "step": run.step,
+        "data": run.loader.state(),
+        "tenths": run.tenths.state(),
+        "lost": dict(run.lost),
+        "window": list(run.window),
+    }
+    return run.runtime.snapshot(run.model, run.optimizer, state, run.tokenizer)
 
 
-def _restore(run: _Run) -> None:
+def _newest(run: Run) -> Path | None:
+    """Return the newest whole checkpoint as rank 0 sees it."""
+    found = latest_checkpoint(run.out) if run.runtime.is_main else None
+    return run.runtime.gather(found)[0]
+
+
+def _restore(run: Run) -> None:
     """Go on from the newest whole checkpoint, if there is one."""
-    found = latest_checkpoint(run.out)
+    found = _newest(run)
     if found is None:
         return
-    saved = CambrianModel.from_pretrained(found)
-    run.model.load_state_dict(saved.state_dict())
-    state = torch.load(found / _STATE_NAME, weights_only=True, map_location="cpu")
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.batches.load_state(state["data"])
+    state = run.runtime.load_state(found, run.model, run.optimizer)
+    run.loader.load_state(state["data"])
     run.tenths = LossTenths(**state["tenths"])
-    run.runtime.set_rng_state(state["rng"])
+    run.lost, run.window = state["lost"], state["window"]
     run.step = state["step"]
 
 
-def _finish(run: _Run, checkpoint: Path, progress: Progress, seed: int) -> TrainResult:
+def _finish(run: Run, checkpoint: Path, progress: Progress, seed: int) -> TrainResult:
     """Evaluate after stage 2, and store the result."""
     own = shuffled = None
     if run.stage == "finetune":
-        losses = picture_losses(
-            run.examples.items,
-            lambda examples, shown: _loss(
-                run,
-                collate(examples, run.pictures, run.tokenizer.pad_token_id, shown).to(
-                    run.runtime.device
-                ),
-            ),
-            model=run.model,
-            batch_size=run.config.batch_size,
-            seed=seed,
-            progress=progress,
-        )
-        if losses is not None:
-            own, shuffled = losses
+        own, shuffled = compare_pictures(run, seed=seed, progress=progress)
     first, last = run.tenths.means()
     result = TrainResult(
         checkpoint=checkpoint,
+        model=_merged(run) if has_adapters(run.model) else checkpoint,
         steps=run.step,
-        samples=len(run.examples.items),
-        skipped=run.examples.skipped,
+        samples=len(run.samples),
+        skipped=dict(run.samples.skipped),
+        lost=run.lost,
         first_tenth_loss=first,
         last_tenth_loss=last,
         own_pictures_loss=own,
         shuffled_pictures_loss=shuffled,
     )
-    store_result(run.out, result)
+    if run.runtime.is_main:
+        store_result(run.out, result)
+    run.runtime.barrier()
     return result
+
+
+def _merged(run: Run) -> Path:
+    """Write the model with its adapters added to the weights, as an ordinary model."""
+    folder = run.out / MERGED_NAME
+    if run.runtime.is_main:
+        temporary = run.out / f".tmp-{MERGED_NAME}"
+        for path in (temporary, folder):
+            shutil.rmtree(path, ignore_errors=True)
+        merge_adapters(run.model).save_pretrained(temporary)
+        run.tokenizer.save_pretrained(temporary)
+        temporary.replace(folder)
+    return folder

@@ -1,56 +1,97 @@
-"""Does the model look at its pictures? The loss with the own ones beside that with others'."""
+"""Does the model look at its pictures? The loss with the own ones beside that with others'.
+
+On a bounded number of samples with pictures, those whose ids have the smallest hashes: the same
+ones in every run on the same data, however large it is.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import Tensor, nn
 
 from cambrian_data.records import Progress, draw
-from cambrian_model.batches import Example
+from cambrian_model.batches import Batch, Example, ExampleSet
+from cambrian_model.loading.samples import Samples
+from cambrian_model.training.run import Run
 
-BatchLoss = Callable[[Sequence[Example], Sequence[Sequence[str]]], Tensor]
-"""Mean loss over the trained tokens of examples that are shown the given pictures."""
+_MAX_ROWS = 8
 
 
-def picture_losses(
-    examples: Sequence[Example],
-    loss_of: BatchLoss,
-    *,
-    model: nn.Module,
-    batch_size: int,
-    seed: int,
-    progress: Progress,
-) -> tuple[float, float] | None:
+def compare_pictures(
+    run: Run, *, seed: int, progress: Progress
+) -> tuple[float, float] | tuple[None, None]:
     """Return the mean loss by token with the own pictures and with pictures of other samples.
 
-    None where no sample has a picture, or one picture is in more than half of the places.
+    Every rank computes both, so that sharded weights are gathered by all. (None, None) where no
+    sample has a picture, or one picture is in more than half of the places.
     """
-    items = [example for example in examples if example.pictures]
-    others = derange(items, seed)
+    numbers = chosen_samples(run.samples, run.config.num_compared)
+    if not len(numbers):
+        return None, None
+    chosen = ExampleSet(
+        run.samples,
+        numbers,
+        run.model.tower_specs,
+        pad_token_id=run.tokenizer.pad_token_id,
+        features=run.features,
+        static=run.loader.options.static,
+        cache_bytes=run.loader.options.picture_cache_bytes,
+    )
+    others = derange(chosen.items, seed)
     if others is None:
-        return None
-    was_training = model.training
-    model.eval()
-    total = 2 * len(items)
-
-    def mean_loss(shown: Sequence[Sequence[str]], done: int) -> float:
-        loss_sum, tokens = 0.0, 0
-        for start in range(0, len(items), batch_size):
-            part = items[start : start + batch_size]
-            count = sum(example.num_trained for example in part)
-            loss_sum += loss_of(part, shown[start : start + batch_size]).item() * count
-            tokens += count
-            progress("evaluate", done + start + len(part), total)
-        return loss_sum / tokens
-
-    with torch.no_grad():
-        own = mean_loss([example.pictures for example in items], 0)
-        shuffled = mean_loss(others, len(items))
-    model.train(was_training)
+        return None, None
+    was_training = run.model.training
+    run.model.eval()
+    own = _mean_loss(run, chosen, None, progress, 0)
+    shuffled = _mean_loss(run, chosen, others, progress, len(chosen.items))
+    run.model.train(was_training)
     return own, shuffled
+
+
+def chosen_samples(samples: Samples, most: int) -> list[int]:
+    """Return the numbers of at most so many samples with pictures, drawn by the hash of their id.
+
+    In the order of the shards.
+    """
+    columns = samples.index.columns
+    with_pictures = np.flatnonzero(columns["num_pictures"] > 0)
+    by_hash = np.argsort(columns["place"][with_pictures], kind="stable")
+    return sorted(with_pictures[by_hash[:most]].tolist())
+
+
+def _mean_loss(
+    run: Run,
+    chosen: ExampleSet,
+    shown: Sequence[Sequence[str]] | None,
+    progress: Progress,
+    done: int,
+) -> float:
+    """Return the mean loss over the trained tokens of all chosen samples."""
+    rows = min(run.config.micro_batch_size or run.config.batch_size, _MAX_ROWS)
+    rows = -(-rows // run.runtime.num_devices) * run.runtime.num_devices
+    total, tokens = 0.0, 0
+    items = chosen.items
+    for start in range(0, len(items), rows):
+        part = items[start : start + rows]
+        pictures = shown[start : start + rows] if shown is not None else None
+        static_rows = rows if run.runtime.static_shapes else None
+        batch = chosen.batch(part, pictures, static_rows)
+        total += _loss_of(run, batch) * batch.num_trained
+        tokens += batch.num_trained
+        progress("evaluate", done + start + len(part), 2 * len(items))
+    return total / max(1, tokens)
+
+
+@torch.no_grad()
+def _loss_of(run: Run, batch: Batch) -> float:
+    placed = run.runtime.place(batch)
+    with run.runtime.autocast():
+        loss = run.model(layout=placed.layout, pictures=placed.pictures).loss
+    run.runtime.step_boundary()
+    return float(loss.item())
 
 
 def derange(examples: Sequence[Example], seed: int) -> list[list[str]] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,31 @@ from cambrian_model.recipe import Stage, TrainRecipe
 
 RESULT_NAME = "result.json"
 RUN_NAME = "run.json"
-_VERSION = 1
+_VERSION = 2
+
+# What changes a result by rounding at most: a run goes on with other values of these.
+_FREE_OF_STAGE = frozenset(
+    {
+        "micro_batch_size",
+        "gradient_checkpointing",
+        "sharding",
+        "save_every",
+        "keep_last",
+        "async_save",
+        "log_every",
+        "logs",
+    }
+)
+_FREE_OF_DATA = frozenset(
+    {
+        "workers",
+        "prefetch",
+        "picture_cache_mb",
+        "feature_cache_mb",
+        "feature_cache",
+        "cache",
+    }
+)
 
 
 class TrainError(UserError):
@@ -40,11 +64,16 @@ class TrainResult:
 
     checkpoint: Path
     """The last checkpoint."""
+    model: Path
+    """What to ask questions: the last checkpoint, or with adapters the model that they are merged
+    into."""
     steps: int
     samples: int
     """Usable samples in the shards."""
     skipped: dict[str, int]
     """Unusable samples, by reason."""
+    lost: dict[str, int]
+    """Times that a sample could not be loaded, by reason."""
     first_tenth_loss: float
     """Mean training loss over the first tenth of the steps."""
     last_tenth_loss: float
@@ -57,10 +86,14 @@ class TrainResult:
     """Time that this call took; not stored."""
 
 
-def start_checkpoint(stage: Stage, init_from: Path | None) -> Path | None:
-    """Return the checkpoint to start from; a folder stands for its newest one."""
+def start_folder(config: TrainRecipe, stage: Stage, init_from: Path | None) -> Path | None:
+    """Return the folder of the model to start from; a folder of checkpoints stands for its newest.
+
+    Raises:
+        TrainError: there is none, or it is damaged.
+    """
     if init_from is None:
-        if stage == "finetune":
+        if stage == "finetune" and config.model.connector_weights is None:
             raise TrainError(
                 "finetune starts from a pretrain checkpoint and none is given; run "
                 "`cambrian train --stage pretrain` first or name one with --from"
@@ -72,22 +105,37 @@ def start_checkpoint(stage: Stage, init_from: Path | None) -> Path | None:
             raise TrainError(f"cannot start from {init_from}: {problem}; choose another checkpoint")
         return init_from
     found = latest_checkpoint(init_from)
-    if found is None:
-        raise TrainError(
-            f"there is no whole checkpoint in {init_from} to start {stage} from; run "
-            "`cambrian train --stage pretrain` first or name another one with --from"
-        )
-    return found
+    if found is not None:
+        return found
+    if (init_from / "config.json").is_file():  # a model that was saved or published elsewhere
+        return init_from
+    raise TrainError(
+        f"there is no whole checkpoint in {init_from} to start {stage} from; run "
+        "`cambrian train --stage pretrain` first or name another one with --from"
+    )
 
 
 def run_identity(
-    config: TrainRecipe, stage: Stage, shards: Path, start: Path | None, seed: int
+    config: TrainRecipe, stage: Stage, shards: Path | str, start: Path | None, seed: int
 ) -> str:
     """Return the hash of all that decides the outcome of a stage."""
-    other = "finetune" if stage == "pretrain" else "pretrain"
-    recipe = config.model_dump(mode="json", exclude={other})
-    origin = checkpoint_id(start) if start else None
+    recipe = config.model_dump(mode="json", include={"model", "tokenizer", "template", "system"})
+    recipe["max_tokens"] = config.tokens_of(stage)
+    recipe["cpu_threads"] = config.cpu_threads
+    recipe["adapters"] = config.model_dump(mode="json")["adapters"] if stage == "finetune" else None
+    recipe["data"] = config.data.model_dump(mode="json", exclude=set(_FREE_OF_DATA))
+    recipe["stage"] = config.stage(stage).model_dump(mode="json", exclude=set(_FREE_OF_STAGE))
+    origin = _origin_id(start) if start else None
     return content_id("train", _VERSION, stage, recipe, read_index(shards), origin, seed)
+
+
+def _origin_id(start: Path) -> str:
+    """Return what stands for the model in a folder: of one saved elsewhere its files' sizes."""
+    if (start / MANIFEST_NAME).is_file():
+        return checkpoint_id(start)
+    files = sorted(path for path in start.iterdir() if path.is_file())
+    sizes = {path.name: path.stat().st_size for path in files}
+    return content_id((start / "config.json").read_bytes().hex(), sizes)
 
 
 def is_same_run(out: Path, identity: str) -> bool:
@@ -137,7 +185,7 @@ def claim_folder(out: Path, identity: str, resume: bool) -> None:
 
 def store_result(out: Path, result: TrainResult) -> None:
     """Write the result of a finished run, without times and with its checkpoint's name alone."""
-    stored = asdict(result) | {"checkpoint": result.checkpoint.name}
+    stored = asdict(result) | {"checkpoint": result.checkpoint.name, "model": result.model.name}
     del stored["seconds"]
     _write_json(out / RESULT_NAME, stored | {"seal": content_id(stored)})
 
@@ -149,9 +197,11 @@ def read_result(out: Path) -> TrainResult | None:
     seal = stored.pop("seal", None)
     if seal is None or seal != content_id(stored):
         return None
-    if checkpoint_problem(out / stored["checkpoint"]) is not None:
+    places = {name: out / stored.get(name, "") for name in ("checkpoint", "model")}
+    if not places["model"].is_dir() or checkpoint_problem(places["checkpoint"]) is not None:
         return None
-    return TrainResult(**(stored | {"checkpoint": out / stored["checkpoint"]}))
+    known = {field.name for field in fields(TrainResult)}
+    return TrainResult(**(stored | places)) if stored.keys() <= known else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
