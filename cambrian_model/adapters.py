@@ -72,8 +72,8 @@ def add_adapters(model: CambrianModel, recipe: AdapterRecipe) -> CambrianModel:
         target_modules=targets if isinstance(targets, str) else list(targets),
         bias="none",
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
+    with torch.random.fork_rng(devices=[]):  # they are drawn on the CPU
+        torch.default_generator.manual_seed(recipe.seed)
         _inject(model, config)
     train_adapters(model, embeddings=recipe.train_embeddings)
     return model
@@ -161,6 +161,10 @@ def quantize_decoder(model: CambrianModel, *, compute_dtype: torch.dtype | None 
             linear.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True
         )
         small.bias = linear.bias
+        # On some CPUs it would reorder the weights when it is evaluated, and could then neither
+        # learn nor be made plain again.
+        small.support_avx512bf16_for_cpu = False
+        small.train(linear.training)
         try:
             model.decoder.set_submodule(name, small.to(device))
         except (RuntimeError, NotImplementedError) as error:
@@ -196,7 +200,9 @@ def merge_adapters(model: CambrianModel) -> CambrianModel:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     decoder, dtype = model.decoder, model.connector.image_newline.dtype
-    wrapped = [(n, m) for n, m in decoder.named_modules() if isinstance(m, BaseTunerLayer)]
+    wrapped: list[tuple[str, Any]] = [
+        (n, m) for n, m in decoder.named_modules() if isinstance(m, BaseTunerLayer)
+    ]
     for name, layer in wrapped:
         base = layer.get_base_layer()
         plain = base if type(base) is nn.Linear else _dequantized(base, dtype)
@@ -204,9 +210,9 @@ def merge_adapters(model: CambrianModel) -> CambrianModel:
             delta: Tensor = layer.get_delta_weight(_NAME)
             plain.weight.copy_(plain.weight.float() + delta.float())
         decoder.set_submodule(name, plain)
-    for name, layer in _linear_layers(decoder):
-        if hasattr(layer.weight, "quant_state"):
-            decoder.set_submodule(name, _dequantized(layer, dtype))
+    for name, linear in _linear_layers(decoder):
+        if hasattr(linear.weight, "quant_state"):
+            decoder.set_submodule(name, _dequantized(linear, dtype))
     decoder.is_loaded_in_4bit = False
     if hasattr(decoder, "peft_config"):
         del decoder.peft_config

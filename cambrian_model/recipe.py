@@ -150,6 +150,11 @@ class DataRecipe(Config):
     cache: str | None = None
     """Folder for the sample index and for copies of remote shards; in the workspace if not
     given."""
+    cache_mb: int = Field(default=65_536, ge=1)
+    """Most that copies of remote shards may take on disk, in MB."""
+    window_shards: int | None = Field(default=None, ge=1)
+    """Shards among which samples are mixed; all if not given. Remote shards that do not fit into
+    `cache_mb` together need a number."""
 
 
 class AdapterRecipe(Config):

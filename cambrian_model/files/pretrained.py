@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from cambrian_data.records import UserError
 from cambrian_model.conversation import Template, template_of
@@ -50,7 +57,8 @@ def build_model(
         tower_spec(name)
     template = template_of(recipe.template)
     source = recipe.model.decoder_weights
-    decoder = None
+    decoder: PreTrainedModel | None = None
+    tokenizer: PreTrainedTokenizerBase
     if source is None:
         own_texts = chain(texts(), [recipe.system or template.system])
         tokenizer = train_tokenizer(own_texts, recipe.tokenizer.vocab_size, template)
@@ -64,7 +72,7 @@ def build_model(
         settings = _settings_of(decoder.config)
     model = CambrianModel(model_config(recipe, settings), decoder=decoder)
     if dtype is not None:
-        model.to(dtype)
+        nn.Module.to(model, dtype)
     for name, tower in zip(recipe.model.towers, model.towers, strict=True):
         place = recipe.model.tower_weights.get(name)
         if place is not None or tower.spec.weights is not None:
@@ -125,11 +133,13 @@ def load_decoder(
     """
     config = _load_config(source, changes)
     try:
-        decoder, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=dtype or torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(_not_loaded(source, error)) from None
+    decoder: PreTrainedModel = loaded[0]
+    report: dict[str, Any] = loaded[1]
     faults = {
         kind: sorted(map(str, report[f"{kind}_keys"]))
         for kind in ("missing", "unexpected", "mismatched")
@@ -188,12 +198,13 @@ def _settings_of(config: PreTrainedConfig) -> dict[str, Any]:
 
 def _make_room(decoder: PreTrainedModel, num_tokens: int) -> None:
     """Give the language model a row for every token; new rows are the mean of the old ones."""
-    before = decoder.get_input_embeddings().weight.shape[0]
+    before = decoder.get_input_embeddings().weight.shape[0]  # type: ignore[index]
     if num_tokens <= before:  # rows beyond the tokenizer's are common
         return
     decoder.resize_token_embeddings(num_tokens, mean_resizing=False)
     for module in (decoder.get_input_embeddings(), decoder.get_output_embeddings()):
         if module is not None:
+            assert isinstance(module.weight, Tensor)
             with torch.no_grad():
                 module.weight[before:] = module.weight[:before].mean(dim=0)
 
@@ -202,8 +213,14 @@ def _make_room(decoder: PreTrainedModel, num_tokens: int) -> None:
 
 
 def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer beside a language model: its tokenizer.json as it is, if it has one."""
+    from transformers.utils import cached_file
+
     _check_place(source)
     try:
+        found = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+        if found is not None:
+            return PreTrainedTokenizerFast.from_pretrained(source)
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(_not_loaded(source, error)) from None

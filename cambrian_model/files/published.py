@@ -175,11 +175,14 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    from transformers import AutoTokenizer, LlamaConfig
+    from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
     if not _has_tokenizer(Path(folder)):
         raise UserError(f"{folder} holds no tokenizer; copy that of its language model into it")
     try:
+        if (Path(folder) / "tokenizer.json").is_file():
+            # As it is: a class of its own would build parts of it anew.
+            return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         # Any known config: that of the folder has a model_type that transformers does not know.
         return AutoTokenizer.from_pretrained(folder, config=LlamaConfig(), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:

@@ -228,7 +228,7 @@ def published_config(config: CambrianConfig) -> dict[str, Any]:
 
     connector = ConnectorRecipe.model_validate(config.connector)
     towers = _write_towers(config)
-    own = {
+    own: dict[str, Any] = {
         "layer_type": connector.layer_type,
         "num_heads": connector.num_heads,
         "system": config.system,

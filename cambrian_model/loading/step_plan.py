@@ -146,8 +146,8 @@ def _check_room(options: LoaderOptions, samples: Samples) -> None:
     if needed > files.max_bytes:
         raise UserError(
             f"shuffling {window} shards together needs room for {needed / 2**30:.1f} GiB of "
-            f"copies, and {files.max_bytes / 2**30:.1f} are allowed; set window_shards to "
-            f"{max((files.max_bytes // largest - grouped) // 2, 1)} or less, or allow more"
+            f"copies, and {files.max_bytes / 2**30:.1f} are allowed; set data.window_shards to "
+            f"{max((files.max_bytes // largest - grouped) // 2, 1)} or less, or raise data.cache_mb"
         )
 
 

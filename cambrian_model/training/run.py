@@ -179,6 +179,7 @@ def _open_samples(
         cache=cache,
         max_bad_share=recipe.data.max_bad_share,
         num_workers=recipe.data.workers,
+        cache_bytes=recipe.data.cache_mb * _MIB,
         progress=progress,
     )
     if stage == "pretrain" and not samples.num_with_pictures:
@@ -209,6 +210,7 @@ def _loader_options(
         seed=seed,
         shuffle=part.shuffle,
         group_by=part.group_by,
+        window_shards=recipe.data.window_shards,
         packing=part.packing,
         row_tokens=recipe.tokens_of(stage) if part.packing else None,
         static=static,
@@ -224,11 +226,13 @@ def feature_store(
 ) -> FeatureStore | None:
     """Return what keeps the features of frozen towers, if the recipe asks for it.
 
+    Not where shapes are static: towers would run outside of the step that was compiled.
+
     Raises:
         TrainError: it does, and a tower learns.
     """
     data = recipe.data
-    if not (data.feature_cache or data.feature_cache_mb):
+    if runtime.static_shapes or not (data.feature_cache or data.feature_cache_mb):
         return None
     if recipe.model.unfreeze:
         raise TrainError(

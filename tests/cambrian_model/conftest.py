@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ from tests.reference import shared
 
 @pytest.fixture(scope="session")
 def golden_folder():
-    """Return the folder of the reference values, or skip."""
-    named = os.environ.get("CAMBRIAN_GOLDEN")
-    return Path(named) if named else shared("golden")
+    """Return the folder of the reference values that tests name, or skip.
+
+    `CAMBRIAN_GOLDEN` is for `golden/test_golden.py` alone: another folder has other names.
+    """
+    return shared("golden")
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ from cambrian_model.adapters import (
 )
 from cambrian_model.config import CambrianConfig
 from cambrian_model.conversation import IMAGE_TOKEN_INDEX
-from cambrian_model.model import CambrianModel
 from cambrian_model.files.published import export_published
+from cambrian_model.model import CambrianModel
 from cambrian_model.recipe import AdapterRecipe
 from cambrian_model.vision import Pictures
 
@@ -163,7 +163,7 @@ def test_adapters_are_saved_small_and_loaded_back(tmp_path, embeddings):
     assert torch.equal(logits_of(loaded), logits_of(model))
     learning = [{n for n, p in m.named_parameters() if p.requires_grad} for m in (model, loaded)]
     assert learning[0] == learning[1]
-    with pytest.raises(UserError, match="unknown"):
+    with pytest.raises(UserError, match="gate_proj.* unknown"):
         load_adapters(make_model("phi3"), tmp_path)
     with pytest.raises(UserError, match="holds no adapters"):
         load_adapters(make_model(), tmp_path / "nothing")

@@ -431,7 +431,7 @@ def test_copies_of_remote_shards_stay_within_their_bound(tmp_path, remote, make)
     sizes = [path.stat().st_size for path in folder.glob("*.tar")]
     bound = 5 * max(sizes)
     samples = open_samples(address, make, cache=tmp_path / "b", cache_bytes=bound)
-    with pytest.raises(UserError, match="set window_shards to 2 or less"):
+    with pytest.raises(UserError, match="set data.window_shards to 2 or less"):
         _loader(samples)
     with _loader(samples, window_shards=2) as loader:
         names = []

@@ -398,3 +398,21 @@ def test_a_saved_connector_is_loaded_strictly(tmp_path, file):
         load_connector(other, tmp_path / file)
     with pytest.raises(UserError, match="there is no file"):
         load_connector(other, tmp_path / "gone.bin")
+
+
+# ------------------------------------------------------------------------------- the tokenizer
+
+
+def test_a_folder_with_a_sentencepiece_model_alone_has_a_tokenizer(golden_folder, tmp_path):
+    """As the 13B and 34B models are released; its ids are those of the library."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    model = golden_folder / "f_tokenizer_sentencepiece.model"
+    (tmp_path / "tokenizer.model").write_bytes(model.read_bytes())
+    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps(RELEASED))
+    tokenizer = load_tokenizer(tmp_path)
+    expected = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    text = "A chat between a curious user and an assistant. USER: What is this?"
+    assert tokenizer(text, add_special_tokens=False)["input_ids"] == expected.encode(text)
+    assert tokenizer.bos_token_id == expected.bos_id()

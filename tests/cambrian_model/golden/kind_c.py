@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from cambrian_model.conversation import IMAGE_TOKEN_INDEX
 from cambrian_model.files.names import own_name, published_name
 from cambrian_model.model import CambrianConfig, CambrianModel
 from cambrian_model.vision import Pictures
@@ -117,10 +118,12 @@ def _infer(case: Case, model: CambrianModel, prefix: str) -> None:
 @torch.no_grad()
 def _infer_batch(case: Case, model: CambrianModel) -> None:
     io = case.io
+    ids, kept = io["infer_batch.input_ids"], io["infer_batch.attention_mask"].bool()
+    shown = ((ids == IMAGE_TOKEN_INDEX) & kept).any(dim=1)  # a prompt of text uses no picture
     pictures = Pictures(
-        sizes_of(io["infer_batch.image_sizes"]), features=_features(case, "infer_batch.")
+        sizes_of(io["infer_batch.image_sizes"][shown]),
+        features=[feats[shown] for feats in _features(case, "infer_batch.")],
     )
-    ids, kept = io["infer_batch.input_ids"], io["infer_batch.attention_mask"]
     mask = io["infer_batch.output.attention_mask"].bool()
     layout = model.lay_out(ids, kept, None, pictures.sizes)
     assert torch.equal(layout.attention_mask, mask), "infer_batch attention mask"
