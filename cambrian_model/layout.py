@@ -327,20 +327,26 @@ def _stack(
     )
 
 
-def attention_of(layout: Layout) -> Tensor | None:
+def attention_of(layout: Layout, window: int | None = None) -> Tensor | None:
     """Return the mask that a language model takes, (B, T) or (B, 1, T, T), or None.
 
     None where every token counts, and for packed rows: their positions start anew with each
     sample, from which transformers makes the block-diagonal mask that fits the model's layers.
     With static shapes all is spelled out, so that no device is asked what a mask holds; a token
     always sees itself, which keeps hidden rows finite.
+
+    Args:
+        window: with static shapes, how many tokens back a token sees, itself counted; tokens that
+            are hidden do not count.
     """
     if not layout.is_static:
         needless = layout.segments is not None or layout.is_full
         return None if needless else layout.attention_mask
-    length = layout.input_ids.shape[1]
+    length, places = layout.input_ids.shape[1], layout.position_ids
     steps = torch.arange(length, device=layout.input_ids.device)
     sees = (steps[None, :] <= steps[:, None])[None] & layout.attention_mask[:, None, :]
     if layout.segments is not None:
         sees = sees & (layout.segments[:, :, None] == layout.segments[:, None, :])
+    if window is not None:
+        sees = sees & (places[:, :, None] - places[:, None, :] < window)
     return (sees | (steps[None, :] == steps[:, None])[None])[:, None]

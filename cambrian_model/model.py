@@ -185,7 +185,7 @@ class CambrianModel(PreTrainedModel):
                 windows = windows.select(layout.cell_index)
             batch, length = layout.input_ids.shape
             self._placed = _Placed((batch, length), layout.cell_place, windows, lacks)
-        mask = attention_of(layout)
+        mask = self._attention(layout)
         inputs: dict[str, Any] = {"inputs_embeds": embeds_BTD, "attention_mask": mask}
         if not (mask is None and layout.segments is None):
             inputs["position_ids"] = layout.position_ids
@@ -193,6 +193,32 @@ class CambrianModel(PreTrainedModel):
             yield inputs
         finally:
             self._placed = None
+
+    def _attention(self, layout: Layout) -> Tensor | dict[str, Tensor] | None:
+        """Return the mask for the language model; layers with a sliding window have their own.
+
+        Only with static shapes: else transformers makes what the layers need from a plain mask.
+        """
+        if not layout.is_static:
+            return attention_of(layout)
+        config = self.decoder.config.get_text_config()
+        window = getattr(config, "sliding_window", None)
+        kinds = getattr(config, "layer_types", None)
+        if window is not None and kinds is not None and "sliding_attention" in kinds:
+            return {
+                "full_attention": self._spelled_out(layout, None),
+                "sliding_attention": self._spelled_out(layout, window),
+            }
+        return self._spelled_out(layout, window if kinds is None else None)
+
+    def _spelled_out(self, layout: Layout, window: int | None) -> Tensor:
+        """Return a static layout's mask: boolean, or what is added to the scores."""
+        mask = attention_of(layout, window)
+        assert mask is not None
+        if self.decoder.config._attn_implementation != "eager":
+            return mask
+        dtype = self.get_input_embeddings().weight.dtype
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
     # ------------------------------------------------------- samplers in the language model
 
@@ -271,7 +297,8 @@ class CambrianModel(PreTrainedModel):
             labels: (B, T), IGNORE_INDEX where nothing is trained.
             pictures: in the order of their places in the batch; in that of the slots of a layout.
             layout: instead of the three, with labels.
-            options: for the language model, such as `output_hidden_states`.
+            options: for the language model, such as `output_hidden_states`; with
+                `logits_to_keep=0` a layout's logits exist everywhere.
         Raises:
             ValueError: the ids name another number of pictures than there are.
         """
@@ -281,12 +308,14 @@ class CambrianModel(PreTrainedModel):
                 raise ValueError("forward needs input_ids or a layout")
             sizes = pictures.sizes if pictures is not None else []
             layout = self.lay_out(input_ids, attention_mask, labels, sizes)
-        if wants_loss and layout.label_columns is not None:
-            options.setdefault("logits_to_keep", layout.label_columns)
+        columns = None
+        if wants_loss and "logits_to_keep" not in options:
+            columns = layout.label_columns
+            options |= {} if columns is None else {"logits_to_keep": columns}
         with self._running(layout, pictures) as inputs:
             output = self.decoder(**inputs, use_cache=False, **options)
         if wants_loss:
-            output.loss = _loss(output.logits, layout, options.get("logits_to_keep"))
+            output.loss = _loss(output.logits, layout, columns)
         return output
 
     @torch.no_grad()
@@ -313,7 +342,7 @@ class CambrianModel(PreTrainedModel):
                 inputs["attention_mask"] = layout.attention_mask
             return self.decoder.generate(**inputs, **options)
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> Any:
         """Return the language model's embedding of tokens."""
         return self.decoder.get_input_embeddings()
 

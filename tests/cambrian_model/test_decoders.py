@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from cambrian_data.records import UserError
-from cambrian_model.conversation import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from cambrian_model.conversation import IGNORE_INDEX, IMAGE_TOKEN_INDEX, Encoded
+from cambrian_model.layout import StaticShape, lay_out
 from cambrian_model.model import CambrianConfig, CambrianModel
 from cambrian_model.vision import Pictures
 
@@ -223,6 +224,26 @@ def greedy_steps(model, row, pictures, count):
         logits = model(torch.tensor([ids]), pictures=pictures).logits[0, -1]
         ids.append(int(logits.argmax()))
     return ids[len(row) :]
+
+
+@pytest.mark.parametrize("static", [None, StaticShape(num_tokens=140, pictures_per_row=4)])
+@torch.no_grad()
+def test_samples_of_a_packed_row_do_not_see_each_other(model, static):
+    samples = [Encoded(row, labels_of(torch.tensor(row), torch.ones(1)).tolist()) for row in ROWS]
+    layout = lay_out(
+        [samples[:2], samples[2:]], SIZES, model.connector.side, pad_token_id=2, static=static
+    )
+    shown = pictures_of(SIZES)
+    slots = torch.tensor(layout.picture_order).clamp(min=0)  # any picture stands in
+    pictures = Pictures(
+        [SIZES[slot] for slot in slots], features=[feats[slots] for feats in shown.features]
+    )
+    logits = model(layout=layout, pictures=pictures, logits_to_keep=0).logits
+    for number in range(len(ROWS)):
+        row, place = divmod(number, 2)
+        seen = (layout.segments[row] == place + 1) & layout.attention_mask[row]
+        alone = model(torch.tensor([ROWS[number]]), pictures=pictures_of_row(number)).logits[0]
+        assert_close(logits[row][seen], alone, atol=2e-5, rtol=1e-4)
 
 
 def test_generation_with_a_cache_equals_step_by_step(model):
