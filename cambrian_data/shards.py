@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -87,6 +88,8 @@ def stored_record(record: Mapping[str, Any]) -> bytes:
 def parse_record(data: bytes) -> dict[str, Any]:
     """Return a record from its JSON file: the inverse of `stored_record`."""
     record: dict[str, Any] = orjson.loads(data)
+    if not isinstance(record, dict):
+        raise ValueError("the record is no object")
     for name in _NULLABLE_TEXTS:
         if record.get(name) == "":
             record[name] = None
@@ -197,7 +200,24 @@ def _index_of(store: ShardStore) -> dict[str, Any]:
         raise ShardError(f"{where} is damaged: {error}; make the shards again") from None
     if not isinstance(index, dict) or not isinstance(index.get("shards"), list):
         raise ShardError(f"{where} is damaged: it lists no shards; make the shards again")
+    for entry in index["shards"]:
+        if not _names_a_shard(entry):
+            raise ShardError(
+                f"{where} is damaged: its entry {reprlib.repr(entry)} names no shard; "
+                "make the shards again"
+            )
     return index
+
+
+def _names_a_shard(entry: Any) -> bool:
+    """Whether an entry of the index says what is read of it, and no file outside its folder."""
+    if not isinstance(entry, dict):
+        return False
+    file = entry.get("file")
+    is_name = isinstance(file, str) and "/" not in file and not file.startswith(".")
+    return (
+        is_name and isinstance(entry.get("sha256"), str) and isinstance(entry.get("samples"), int)
+    )
 
 
 def read_shard(path: Path) -> Iterator[ShardSample]:
@@ -210,7 +230,7 @@ def read_shard(path: Path) -> Iterator[ShardSample]:
         with path.open("rb") as file:
             for key, record, pictures in _samples(read_members(file)):
                 yield ShardSample(key, parse_record(record), pictures)
-    except (OSError, TarError, orjson.JSONDecodeError) as error:
+    except (OSError, TarError, ValueError) as error:
         raise ShardError(f"{path} cannot be read: {error}") from None
 
 

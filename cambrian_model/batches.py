@@ -14,7 +14,7 @@ import torch
 
 from cambrian_model.conversation import IGNORE_INDEX, Encoded
 from cambrian_model.layout import Layout, StaticShape, lay_out
-from cambrian_model.loading.examples import BadSamplesError, Example, ExampleMaker, shard_texts
+from cambrian_model.loading.examples import BadSamplesError, Example, ExampleMaker
 from cambrian_model.loading.picture_store import (
     FeatureStore,
     ShownPicture,
@@ -26,6 +26,7 @@ from cambrian_model.loading.picture_store import (
 )
 from cambrian_model.loading.sample_reader import Crop, Fault, SampleReader
 from cambrian_model.loading.samples import Samples
+from cambrian_model.loading.shard_index import shard_texts
 from cambrian_model.pictures import Size
 from cambrian_model.vision import Pictures, TowerSpec
 

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cambrian_data.records import UserError, bytes_id
+from cambrian_data.records import RunFailed, bytes_id
 
 if TYPE_CHECKING:
     from cambrian_model.runtime import Runtime
@@ -47,8 +47,15 @@ def save_checkpoint(out: Path, step: int, write: Callable[[Path], None], *, keep
     return _finish(out, step, files, keep_last)
 
 
-class CheckpointError(UserError):
+class CheckpointError(RunFailed):
     """A checkpoint that could not be written."""
+
+
+def _unwritten(out: Path, problem: object) -> str:
+    return (
+        f"a checkpoint could not be written to {out}: {problem}; look at the space and the rights "
+        "there and give the same command again, which goes on from the one before"
+    )
 
 
 class CheckpointWriter:
@@ -97,7 +104,7 @@ class CheckpointWriter:
         if self._pending is not None and self._pending.done():
             problem = self._finished()
             if problem is not None:
-                raise CheckpointError(f"a checkpoint could not be written: {problem}") from problem
+                raise CheckpointError(_unwritten(self.out, problem)) from problem
 
     def wait(self) -> Path | None:
         """Wait for what is under way; returns the last checkpoint. All ranks call it.
@@ -114,7 +121,7 @@ class CheckpointWriter:
         told = self.runtime.gather(None if problem is None else str(problem))
         first = next((text for text in told if text is not None), None)
         if first is not None:
-            raise CheckpointError(f"a checkpoint could not be written: {first}") from problem
+            raise CheckpointError(_unwritten(self.out, first)) from problem
 
     def _finished(self) -> BaseException | None:
         """Wait for this rank's part; returns what went wrong with it."""
@@ -221,9 +228,10 @@ def checkpoint_problem(path: Path) -> str | None:
     """Return what is wrong with a checkpoint, or None: every file is there, with its sha256."""
     try:
         files = json.loads((path / MANIFEST_NAME).read_bytes())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        entries = sorted(files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{path.name}: its {MANIFEST_NAME} is missing or damaged"
-    for name, digest in files.items():
+    for name, digest in entries:
         file = path / name
         if not file.is_file():
             return f"{path.name}: {name} is missing"

@@ -50,11 +50,17 @@ def decoder_config(settings: dict[str, Any]) -> PreTrainedConfig:
         UserError: transformers has no such model type.
     """
     rest = dict(settings)
-    kind = rest.pop("model_type")
-    if kind not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(kind, list(CONFIG_MAPPING), n=3)
+    kind = rest.pop("model_type", None)
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(str(kind), list(CONFIG_MAPPING), n=3)
         raise UserError(
             f"model.decoder.model_type {kind!r} is none that transformers knows; "
             f"{'the nearest: ' + ', '.join(near) if near else 'llama is one'}"
         )
-    return AutoConfig.for_model(kind, **rest)
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        return AutoConfig.for_model(kind, **rest)
+    except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"model.decoder: {kind} does not take these settings: {reason}") from None

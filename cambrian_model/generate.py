@@ -215,6 +215,11 @@ class Answerer:
         if named != len(pictures):
             raise QuestionError(miscounted(named, len(pictures)))
         system = self.model.config.system if system is None else system
+        if IMAGE_TOKEN in (system or ""):
+            raise QuestionError(
+                f"the system prompt names {IMAGE_TOKEN}, and only questions show pictures; leave "
+                "it out"
+            )
         encoded = encode(turns, self.tokenizer, self.template, system)
         shown = show(self.model.tower_specs, pictures)
         side = self.model.connector.side

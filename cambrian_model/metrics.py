@@ -48,12 +48,12 @@ class JsonlLog:
         if not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
+                is_kept = json.loads(line)["step"] <= step
+            except (ValueError, KeyError, TypeError):
                 break
-            if entry["step"] <= step:
+            if is_kept:
                 kept.append(line + "\n")
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         temporary.write_text("".join(kept), encoding="utf-8")

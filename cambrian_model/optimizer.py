@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW
 
+from cambrian_data.records import UserError
 from cambrian_model.model import CambrianModel
 from cambrian_model.recipe import Stage, StageRecipe
 from cambrian_model.vision import freeze_towers
@@ -98,9 +99,14 @@ def build_optimizer(model: nn.Module, config: StageRecipe) -> AdamW:
     """Return AdamW over what learns; `set_rate` gives it its rates step by step.
 
     Raises:
-        ValueError: nothing learns.
+        UserError: nothing learns.
     """
     groups = parameter_groups(model, config)
+    if not groups:
+        raise UserError(
+            "nothing learns in this stage; take a part out of its freeze, or name a tower in "
+            "model.unfreeze"
+        )
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     is_fused = devices <= {"cpu", "cuda", "mps"}
     return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=is_fused)

@@ -24,7 +24,7 @@ _MAX_SIDE = 10_000
 """A square over this side would take more than `_MAX_PIXELS`."""
 
 # What the decoders of Pillow raise on damaged files.
-_DAMAGES = (
+DAMAGES = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
     OSError,
@@ -64,14 +64,14 @@ def decode_picture(data: bytes) -> Image.Image:
             return _rgb(_upright(image))
     except PictureError:
         raise
-    except _DAMAGES as error:
+    except DAMAGES as error:
         raise PictureError(f"cannot decode the picture: {error}") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except _DAMAGES:  # damaged EXIF says nothing
+    except DAMAGES:  # damaged EXIF says nothing
         return image
 
 

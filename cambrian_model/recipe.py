@@ -24,6 +24,7 @@ class Config(BaseModel):
         use_attribute_docstrings=True,
         validate_default=True,
         protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
 
@@ -125,8 +126,6 @@ class TokenizerRecipe(Config):
 
     vocab_size: int = Field(default=2048, ge=300)
     """Most tokens it may have; 256 of them are the bytes."""
-    max_texts: int = Field(default=200_000, ge=1)
-    """Samples that it is trained on, drawn by a hash where there are more."""
 
 
 class DataRecipe(Config):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+_MAX_CHARACTERS = 100_000
+_LONG_WORD = re.compile(r"\S{256}")
 _WEIGHT = 1000
 """How often the template's own words count: they stand in every sample."""
 
@@ -43,7 +45,9 @@ def train_tokenizer(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bare.train_from_iterator(chain(texts, repeat(_own_words(template), _WEIGHT)), trainer)
+    bare.train_from_iterator(
+        chain(map(_bounded, texts), repeat(_own_words(template), _WEIGHT)), trainer
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=bare,
         bos_token=template.bos_token,
@@ -52,6 +56,11 @@ def train_tokenizer(
         clean_up_tokenization_spaces=False,
         padding_side="right",
     )
+
+
+def _bounded(text: str) -> str:
+    """Return the beginning of a text, its words cut: training is quadratic in a word's length."""
+    return _LONG_WORD.sub(r"\g<0> ", text[:_MAX_CHARACTERS])
 
 
 def _own_words(template: Template) -> str:

@@ -46,7 +46,13 @@ class AnswerOptions:
         """
         for name, value, allowed, fix in (
             ("max_new_tokens", self.max_new_tokens, (self.max_new_tokens or 1) >= 1, "at least 1"),
-            ("temperature", self.temperature, 0 <= self.temperature < float("inf"), "0 or more"),
+            (
+                "temperature",
+                self.temperature,
+                self.temperature == 0 or 1e-3 <= self.temperature < float("inf"),
+                "0, or 0.001 or more",
+            ),
+            ("seed", self.seed, -(2**63) <= self.seed < 2**63, "a number of at most 63 bits"),
             ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("num_beams", self.num_beams, 1 <= self.num_beams <= _MAX_BEAMS, f"1 to {_MAX_BEAMS}"),
         ):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -26,6 +27,7 @@ from transformers import (
 from cambrian_data.records import UserError
 from cambrian_model.conversation import Template, template_of
 from cambrian_model.files.published import load_connector
+from cambrian_model.files.weights import DAMAGES
 from cambrian_model.model import CambrianConfig, CambrianModel
 from cambrian_model.recipe import TrainRecipe
 from cambrian_model.tokenizer import train_tokenizer
@@ -136,7 +138,7 @@ def load_decoder(
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=dtype or torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (*DAMAGES, SafetensorError) as error:
         raise UserError(_not_loaded(source, error)) from None
     decoder: PreTrainedModel = loaded[0]
     report: dict[str, Any] = loaded[1]

@@ -82,10 +82,23 @@ def load_model(
     if not any(folder.glob("model*.safetensors")):
         raise UserError(_no_model(folder))
     with empty_weights(dtype):
-        model = cls(cls.config_class.from_pretrained(folder, **kwargs))
+        model = _build(cls, folder, kwargs)
     model.decoder.tie_weights()  # skipped together with the drawing
     load_weights(model, folder)
     return model.eval()
+
+
+def _build(cls: type[CambrianModel], folder: Path, kwargs: dict[str, Any]) -> CambrianModel:
+    """Build the model of a config, which may hold anything."""
+    try:
+        return cls(cls.config_class.from_pretrained(folder, **kwargs))
+    except UserError:
+        raise
+    except (AttributeError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{folder / 'config.json'} is damaged or no config of a model of this project: {reason}"
+        ) from None
 
 
 def _no_model(folder: Path) -> str:

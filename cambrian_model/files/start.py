@@ -15,7 +15,7 @@ from torch import nn
 
 from cambrian_model.config import CambrianConfig, decoder_config
 from cambrian_model.files.pretrained import build_model
-from cambrian_model.loading.examples import shard_texts
+from cambrian_model.loading.shard_index import shard_texts
 from cambrian_model.model import CambrianModel
 from cambrian_model.recipe import ConnectorRecipe, Stage, TrainRecipe
 from cambrian_model.runtime import Runtime

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from cambrian_data.records import UserError
 from cambrian_model.files.names import own_name, published_name
+from cambrian_model.files.weights import DAMAGES, reason_of
 
 if TYPE_CHECKING:
     from cambrian_model.runtime import Runtime
@@ -70,7 +71,13 @@ def load_state(
     """Set everything to a checkpoint's state; see `Runtime.load_state`."""
     from cambrian_model.files.sharded import is_sharded, load_shards
 
-    stored = torch.load(folder / STATE_NAME, weights_only=True, map_location="cpu")
+    try:
+        stored = torch.load(folder / STATE_NAME, weights_only=True, map_location="cpu")
+    except DAMAGES as error:
+        raise UserError(
+            f"{folder / STATE_NAME} is damaged: {reason_of(error)}; remove {folder} to "
+            "go on from an older checkpoint"
+        ) from None
     weights = named_weights(model)
     learning = _learning(model, optimizer)
     if is_sharded(folder):

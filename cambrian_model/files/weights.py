@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
 _SHOWN = 8
+DAMAGES = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+"""What torch raises on bytes that are no weights."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -95,12 +108,19 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
 
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{file} is damaged or holds more than tensors: {reason}") from None
+    except DAMAGES as error:
+        raise UserError(
+            f"{file} is damaged or holds more than tensors: {reason_of(error)}"
+        ) from None
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise UserError(f"{file} holds no weights: it must be a dict of names and tensors")
     yield from content.items()
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error's first line, without the advice of torch to load unsafe files anyway."""
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return first.partition(" In PyTorch 2.6")[0]
 
 
 class StrictLoad:

@@ -7,13 +7,11 @@ torch, so that workers start quickly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cambrian_data.records import UserError
-from cambrian_data.shards import read_shards
 from cambrian_model.conversation import (
     IGNORE_INDEX,
     Encoded,
@@ -119,12 +117,3 @@ def _size_of(image: Mapping[str, Any], sample_id: str) -> Size:
             sample_id, "picture_unreadable", f"its record gives a picture of {width} x {height}"
         )
     return width, height
-
-
-def shard_texts(place: Path | str) -> Iterator[str]:
-    """Yield all text of the shards in order, to train a tokenizer from."""
-    for sample in read_shards(place):
-        if sample.record.get("system"):
-            yield sample.record["system"]
-        for turn in sample.record["conversations"]:
-            yield turn["value"]

@@ -252,13 +252,14 @@ def _read(place: Path, key: str) -> SampleIndex | None:
     try:
         meta = orjson.loads((place / "meta.json").read_bytes())
         columns = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
+        unusable, named, stored_key = meta["unusable"], meta["named"], meta["key"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         shutil.rmtree(place, ignore_errors=True)
         return None
     lengths = {len(values) for values in columns.values()}
-    if meta.get("key") != key or len(lengths) != 1:
+    if stored_key != key or len(lengths) != 1:
         shutil.rmtree(place, ignore_errors=True)
         return None
-    return SampleIndex(columns, meta["unusable"], meta["named"], key)
+    return SampleIndex(columns, unusable, named, key)

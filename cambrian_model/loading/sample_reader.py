@@ -8,7 +8,6 @@ go between processes, normalised on the device.
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from cambrian_data.tarfiles import read_members
 from cambrian_model.conversation import SampleError
 from cambrian_model.loading.examples import Example, ExampleMaker
 from cambrian_model.pictures import (
+    DAMAGES,
     MemoryCache,
     PictureError,
     Size,
@@ -196,5 +196,5 @@ def upright_size(stored: bytes) -> Size:
         with Image.open(io.BytesIO(stored)) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             return image.size[::-1] if turned else image.size
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error) as error:
+    except DAMAGES as error:
         raise PictureError(f"cannot read the picture's size: {error}") from None

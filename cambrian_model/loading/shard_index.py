@@ -6,6 +6,7 @@ little more than its text.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tarfile
 from collections import Counter
@@ -17,8 +18,8 @@ from typing import BinaryIO
 import numpy as np
 
 from cambrian_data.records import bytes_id
-from cambrian_data.shard_store import ShardError
-from cambrian_data.shards import parse_record
+from cambrian_data.shard_store import ShardError, open_store
+from cambrian_data.shards import parse_record, read_index
 from cambrian_model.conversation import SampleError
 from cambrian_model.loading.examples import ExampleMaker
 
@@ -109,6 +110,8 @@ def scan_samples(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
                 yield start, at - start, record
             return
         info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
+        if info.size < 0:
+            raise tarfile.HeaderError(f"{info.name} has a size of {info.size} bytes")
         padded = -(-info.size // _BLOCK) * _BLOCK
         stem, _, rest = info.name.partition(".")
         if rest == "json":
@@ -132,3 +135,26 @@ def _id_number(sample_id: str) -> int:
 
 def _hashed(text: str) -> int:
     return int(bytes_id(text.encode())[:16], 16)
+
+
+def shard_texts(place: Path | str) -> Iterator[str]:
+    """Yield all text of the shards in order, to train a tokenizer from.
+
+    What is damaged is passed over: the sample index counts it, and stops where it is too much.
+    """
+    store = open_store(place)
+    for entry in read_index(place)["shards"]:
+        damage = contextlib.suppress(tarfile.HeaderError)
+        with damage, store.local(entry["file"]) as path, path.open("rb") as file:
+            for _, _, data in scan_samples(file):
+                yield from _texts_of(data)
+
+
+def _texts_of(data: bytes) -> list[str]:
+    """Return the texts of a record; none of one that is no record."""
+    try:
+        record = parse_record(data)
+        texts = [record.get("system"), *(turn["value"] for turn in record["conversations"])]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [text for text in texts if isinstance(text, str) and text]

@@ -151,7 +151,7 @@ def test_an_error_in_the_thread_is_raised_in_training(tmp_path, runtime, notice)
     slow.go_on.set()
     while not writer._pending.done():
         time.sleep(0.01)
-    with pytest.raises(CheckpointError, match="could not be written: disk full"):
+    with pytest.raises(CheckpointError, match="could not be written to .*: disk full; look"):
         {"check": writer.check, "save": lambda: writer.save(2, slow), "wait": writer.wait}[notice]()
     writer.check()  # told once
     assert latest_checkpoint(tmp_path) is None
@@ -274,5 +274,6 @@ def test_a_rank_that_fails_fails_the_checkpoint(tmp_path):
             raise OSError("disk full")
 
     found = _save_with_ranks(tmp_path, write)
-    assert found == ["a checkpoint could not be written: rank 2: disk full"] * 3
+    assert len(found) == 3
+    assert all("could not be written" in text and "rank 2: disk full" in text for text in found)
     assert latest_checkpoint(tmp_path) is None

@@ -147,11 +147,11 @@ def trained(tmp_path_factory) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_both_stages_train_as_on_the_cpu(trained, stage):
     cpu, xla = trained["cpu"][stage], trained["four"][stage]
-    assert xla["losses"] == pytest.approx(cpu["losses"], abs=1e-3)
-    assert xla["num_devices"] == 4
+    assert xla["losses"] == pytest.approx(cpu["losses"], abs=1e-4)
+    assert trained["four"]["num_devices"] == 4
     after = xla["compiles"]
     assert len(after) == len(xla["losses"])
     assert after[1:] == [after[1]] * (len(after) - 1)
-    assert xla["own"] == pytest.approx(cpu["own"], abs=1e-3)
+    assert xla["own"] == pytest.approx(cpu["own"], abs=1e-4)
     assert is_sharded(Path(xla["checkpoint"]))
     assert checkpoint_problem(Path(xla["checkpoint"])) is None
