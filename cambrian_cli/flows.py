@@ -76,13 +76,14 @@ def start_train(path: Path, *, dry_run: bool, **arguments: Any) -> None:
 
     Of the processes that torchrun starts the first one alone tells anything.
     """
-    from flows.train_inputs import find_inputs, plan_train, rank
+    from flows.train_inputs import check_start, find_inputs, plan_train, rank
 
     if dry_run:
         show_plan(plan_train(path, **arguments))
         return
     workspace = Workspace.existing(path)
-    find_inputs(workspace, **{name: arguments[name] for name in _TRAIN_INPUTS})  # mistakes first
+    inputs = find_inputs(workspace, **{name: arguments[name] for name in _TRAIN_INPUTS})
+    check_start(inputs, arguments["runtime"])  # mistakes first
     if rank() == 0:
         workspace = open_workspace(path)
     else:

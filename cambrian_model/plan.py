@@ -8,17 +8,19 @@ seconds and little memory for the largest recipe. What it cannot know it takes f
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cambrian_data.shards import read_index, read_shards
+from cambrian_model.conversation import render, template_of
 from cambrian_model.files.pretrained import build_on_meta
 from cambrian_model.model import CambrianModel
 from cambrian_model.optimizer import kind_of, set_trainable
 from cambrian_model.pictures import num_visual_tokens
 from cambrian_model.recipe import Stage, StageRecipe, TrainRecipe
+from cambrian_model.templates import Template
 from cambrian_model.training.flops import model_flops, peak_flops
 from cambrian_model.training.memory import Memory, estimate_memory
 
@@ -51,15 +53,18 @@ def means_of_shards(place: Path | str, config: TrainRecipe, stage: Stage) -> Sam
     """
     total = int(read_index(place)["samples"])
     side, most = config.model.connector.side, config.tokens_of(stage)
+    template = template_of(config.template)
     tokens = trained = pictures = 0.0
     seen = 0
     for sample in itertools.islice(read_shards(place), _READ):
-        texts = [turn["value"] for turn in sample.record["conversations"]]
-        answers = [t["value"] for t in sample.record["conversations"] if t["from"] == "gpt"]
+        turns, system = sample.record["conversations"], sample.record.get("system")
+        pieces = list(render(turns, template, config.system if system is None else system))
+        texts = _num_tokens([text for text, _ in pieces], template)
+        answers = _num_tokens([text for text, is_trained in pieces if is_trained], template)
         sizes = [(image["width"], image["height"]) for image in sample.record["images"]]
         visual = sum(num_visual_tokens(size, side) for size in sizes)
-        tokens += min(most, visual + sum(map(len, texts)) / _CHARACTERS)
-        trained += min(most, sum(map(len, answers)) / _CHARACTERS)
+        tokens += min(most, visual + texts)
+        trained += min(most, answers)
         pictures += len(sizes)
         seen += 1
     return SampleMeans(
@@ -69,6 +74,14 @@ def means_of_shards(place: Path | str, config: TrainRecipe, stage: Stage) -> Sam
         pictures=pictures / max(1, seen),
         source=f"the first {seen} of {total:,} samples, {_CHARACTERS:.0f} characters a token",
     )
+
+
+def _num_tokens(texts: Sequence[str], template: Template) -> float:
+    """Return about how many tokens texts take: one a special token, else by their characters."""
+    text = "".join(texts)
+    special = {token: text.count(token) for token in template.special_tokens}
+    spelled = sum(len(token) * count for token, count in special.items())
+    return sum(special.values()) + (len(text) - spelled) / _CHARACTERS
 
 
 def means_of_recipe(config: TrainRecipe, stage: Stage) -> SampleMeans:

@@ -83,6 +83,25 @@ def find_inputs(
     )
 
 
+def check_start(inputs: TrainInputs, runtime: str) -> None:
+    """Check what a run would stumble over at once, before anything is started for it.
+
+    Raises:
+        UserError: no such runtime, or no device for it; no checkpoint, or no pretrained language
+            model, to start from.
+    """
+    from cambrian_model.files.pretrained import check_place
+    from cambrian_model.runtime import runtime_of
+    from cambrian_model.training.run_folder import start_folder
+
+    if "WORLD_SIZE" not in os.environ and runtime != "xla":  # those two bind the process
+        runtime_of(runtime, threads=inputs.recipe.config.cpu_threads)
+    start = start_folder(inputs.recipe.config, inputs.stage, inputs.start)
+    weights = inputs.recipe.config.model.decoder_weights
+    if start is None and weights is not None:
+        check_place(weights)
+
+
 def find_start(
     workspace: Workspace, recipe: Recipe[TrainRecipe], stage: Stage, start_from: Path | None
 ) -> Path | None:

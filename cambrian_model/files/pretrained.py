@@ -157,7 +157,7 @@ def load_decoder(
 
 
 def _load_config(source: str, changes: dict[str, Any]) -> PreTrainedConfig:
-    _check_place(source)
+    check_place(source)
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
@@ -174,17 +174,36 @@ def _load_config(source: str, changes: dict[str, Any]) -> PreTrainedConfig:
     return config
 
 
-def _check_place(source: str) -> None:
+def check_place(source: str) -> None:
+    """Look whether a pretrained language model can be had, before hours are spent on the rest.
+
+    Asks the hub once and briefly: transformers would try for a minute where there is no network.
+
+    Raises:
+        UserError: there is no such folder, or neither the cache nor the hub has it.
+    """
     looks_local = source.startswith((".", "/", "~")) or source.count("/") != 1
     if looks_local and not Path(source).is_dir():
         raise UserError(
             f"model.decoder_weights {source}: there is no such folder; give a folder with "
             "config.json and weights, or a hub id such as org/name"
         )
+    if looks_local:
+        return
+    import httpx2  # what huggingface_hub speaks with
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if constants.HF_HUB_OFFLINE or isinstance(try_to_load_from_cache(source, "config.json"), str):
+        return  # transformers says at once what is missing
+    try:
+        HfApi().model_info(source, timeout=5)
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
+        raise UserError(_not_loaded(source, error)) from None
 
 
 def _not_loaded(source: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0]
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return (
         f"model.decoder_weights {source} could not be loaded: {reason}. Download it where there is "
         "a network (`hf download`, after `hf auth login` for gated ones) and give its folder, or "
@@ -218,7 +237,7 @@ def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer beside a language model: its tokenizer.json as it is, if it has one."""
     from transformers.utils import cached_file
 
-    _check_place(source)
+    check_place(source)
     try:
         found = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
         if found is not None:

@@ -421,3 +421,8 @@ def test_every_template_can_be_asked(template):
     answerer = tiny_answerer(template)
     assert answerer.stops == (answerer.tokenizer.eos_token_id,)
     assert isinstance(answerer.answer("What?", [picture("red")], max_new_tokens=5), str)
+
+
+def test_a_system_prompt_shows_no_picture(trained):
+    with pytest.raises(QuestionError, match="the system prompt names <image>"):
+        trained.answer("What is it?", system="Look: <image>")

@@ -10,10 +10,13 @@ import torch
 
 from cambrian_data.records import UserError
 from cambrian_data.shards import ShardError, read_index
+from cambrian_model.answers.questions import AnswerOptions
 from cambrian_model.config import decoder_config
+from cambrian_model.files.pretrained import check_place
 from cambrian_model.files.weights import read_weights
 from cambrian_model.loading.shard_index import scan_samples, shard_texts
 from cambrian_model.model import CambrianModel
+from cambrian_model.optimizer import build_optimizer
 from cambrian_model.pictures import PictureError
 from cambrian_model.templates import template_of
 from cambrian_model.tokenizer import train_tokenizer
@@ -103,3 +106,24 @@ def test_a_config_with_wrong_kinds_of_values_is_told(tmp_path):
 def test_a_word_of_a_million_letters_is_learnt_from_in_pieces():
     tokenizer = train_tokenizer(["ab" * 500_000], 300, template_of("plain"))
     assert tokenizer.decode(tokenizer("abab").input_ids) == "abab"
+
+
+def test_a_model_that_is_neither_cached_nor_on_the_hub_is_told_before_anything_starts():
+    """Tests have no network, so that the hub cannot be asked."""
+    with pytest.raises(UserError, match="nobody/nothing could not be loaded.*give its folder"):
+        check_place("nobody/nothing")
+    with pytest.raises(UserError, match="no such folder"):
+        check_place("/no/such/folder")
+
+
+def test_a_stage_in_which_nothing_learns_is_told(tiny_recipe):
+    model = torch.nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(UserError, match="nothing learns in this stage"):
+        build_optimizer(model, tiny_recipe().pretrain)
+
+
+@pytest.mark.parametrize("options", [{"seed": 10**30}, {"temperature": 1e-45}])
+def test_options_that_no_generator_takes_are_told(options):
+    (name,) = options
+    with pytest.raises(UserError, match=f"{name} is .*; give "):
+        AnswerOptions(**options)

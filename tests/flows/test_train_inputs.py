@@ -8,7 +8,7 @@ from cambrian_data.recipes import RecipeError
 from cambrian_data.records import UserError
 from cambrian_data.shard_store import ShardError
 from cambrian_data.workspace import Workspace
-from flows.train_inputs import find_inputs, find_shards, plan_train, rank
+from flows.train_inputs import check_start, find_inputs, find_shards, plan_train, rank
 
 
 @pytest.fixture
@@ -94,3 +94,13 @@ def test_the_rank_is_torchruns(monkeypatch):
     assert rank() == 0
     monkeypatch.setenv("RANK", "3")
     assert rank() == 3
+
+
+def test_what_a_run_would_stumble_over_is_told_before_it_starts(workspace):
+    add_shards(workspace, "one")
+    inputs = find_inputs(workspace, **asked())
+    check_start(inputs, "cpu")
+    with pytest.raises(UserError, match="no runtime 'cuad'; use one of cpu, cuda, mps, xla"):
+        check_start(inputs, "cuad")
+    with pytest.raises(UserError, match="no whole checkpoint in .* to start finetune from"):
+        check_start(find_inputs(workspace, **asked(stage="finetune")), "cpu")
