@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from cambrian_cli import output
 from cambrian_data.optional import require
 from cambrian_data.records import UserError
@@ -76,7 +78,7 @@ def chat(
         options: fields of `AnswerOptions`.
     Raises:
         UserError: a turn from a pipe cannot be asked; at a terminal it is told and the talk goes
-            on.
+            on, and as JSON it is the last line.
     """
     _require()
     for image in images:
@@ -128,7 +130,11 @@ def _talk_through_pipe(talk: Chat) -> None:
             if not _take(talk, line):
                 return
         except UserError as error:
-            raise UserError(f"line {number}: {error}") from None
+            told = f"line {number}: {error}"
+            if not output.wants_json:
+                raise UserError(told) from None
+            _emit_line({"error": told})  # a line as each turn is one
+            raise typer.Exit(output.EXIT_USER) from None
 
 
 def _lines() -> Iterator[str]:
@@ -163,11 +169,14 @@ def _take(talk: Chat, line: str) -> bool:
 
 
 def _emit_turn(question: str, pictures: Sequence[str], text: str) -> None:
-    """Write a turn as one line of JSON."""
+    _emit_line({"question": question, "pictures": pictures, "answer": text})
+
+
+def _emit_line(value: dict[str, Any]) -> None:
+    """Write one line of JSON."""
     import orjson
 
-    turn = {"question": question, "pictures": pictures, "answer": text}
-    sys.stdout.write(orjson.dumps(turn).decode() + "\n")
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
     sys.stdout.flush()
 
 

@@ -186,6 +186,14 @@ class _Terminal:
         before, _, self.text = self.text.partition(expected)
         return before
 
+    def wait_for_anything(self, timeout_s: float = 60) -> None:
+        """Read until there is something."""
+        end = time.monotonic() + timeout_s
+        while not self.text.strip():
+            assert time.monotonic() < end, "nothing came"
+            if select.select([self.ours], [], [], 1)[0]:
+                self.text += os.read(self.ours, 65536).decode(errors="replace")
+
     def type(self, keys: str) -> None:
         os.write(self.ours, keys.encode())
 
@@ -211,7 +219,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat_and_ctrl_d_ends(folder):
     terminal.wait_for("> ")
     terminal.type("What?\n")
     terminal.wait_for("What?\r\n")
-    time.sleep(0.5)
+    terminal.wait_for_anything()  # the answer has begun
     terminal.type("\x03")
     terminal.wait_for("(stopped)")
     terminal.wait_for("> ")
