@@ -144,6 +144,8 @@ class CheckpointWriter:
         except BaseException as error:
             if world_size > 1 and rank:  # rank 0 waits for it
                 _write_synced(report, json.dumps({"error": str(error)}))
+            elif world_size == 1:  # on a full disk its part is what others need
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         if rank:
             _write_synced(report, json.dumps({"files": files}))
